@@ -1,0 +1,54 @@
+"""Run a command as a job that loses nothing: its output stays in files, for any number of readers.
+
+Linux only. Needs nothing but the standard library and watchdog.
+"""
+
+from jobby_core.errors import (
+    ArgumentsTooLongError,
+    CommandNotExecutableError,
+    CommandNotFoundError,
+    IllegalMoveError,
+    InvalidJobError,
+    JobbyError,
+    LimitError,
+    OutputError,
+    OutputExistsError,
+    OutputMissingError,
+    OutputTruncatedError,
+    ReaderBusyError,
+    ReaderClosedError,
+    StartError,
+    StopError,
+    WorkingDirectoryError,
+)
+from jobby_core.follow import OutputFollower
+from jobby_core.job import Job
+from jobby_core.reader import OutputReader
+from jobby_core.spec import JobArgs
+from jobby_core.state import State, Status, Stream
+
+__all__ = [
+    "ArgumentsTooLongError",
+    "CommandNotExecutableError",
+    "CommandNotFoundError",
+    "IllegalMoveError",
+    "InvalidJobError",
+    "Job",
+    "JobArgs",
+    "JobbyError",
+    "LimitError",
+    "OutputError",
+    "OutputExistsError",
+    "OutputFollower",
+    "OutputMissingError",
+    "OutputReader",
+    "OutputTruncatedError",
+    "ReaderBusyError",
+    "ReaderClosedError",
+    "StartError",
+    "State",
+    "Status",
+    "StopError",
+    "Stream",
+    "WorkingDirectoryError",
+]

@@ -1,0 +1,91 @@
+"""Owns JobArgs: what to run and where its output goes, validated and frozen."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from types import MappingProxyType
+
+from jobby_core.errors import InvalidJobError
+
+
+@dataclass(frozen=True, slots=True)
+class JobArgs:
+    """What to run and where its output goes. No shell is involved, ever.
+
+    Everything that can be refused without asking the system is refused here,
+    before anything exists.
+
+    Attributes:
+        command: a path, or a name that is looked up in the PATH of `env`.
+        args: the command's arguments; kept as a tuple.
+        stdout_path: where standard output is kept; must not exist yet.
+        stderr_path: where standard error is kept; must not exist yet.
+        cwd: the job's working directory; None is this process's own.
+        env: the job's whole environment; None is this process's own.
+
+    Raises:
+        InvalidJobError: a field is empty, holds a NUL, cannot be encoded, or
+            both outputs name the same file. Its `field` says which.
+    """
+
+    command: str
+    args: Sequence[str] = ()
+    _: KW_ONLY
+    stdout_path: str | os.PathLike[str]
+    stderr_path: str | os.PathLike[str]
+    cwd: str | os.PathLike[str] | None = None
+    env: Mapping[str, str] | None = field(default=None, hash=False)
+
+    def __post_init__(self) -> None:
+        _check_text("command", self.command)
+        if not self.command:
+            raise _invalid("command", "it is empty", "name the program to run")
+        if isinstance(self.args, str | bytes):
+            raise _invalid("args", "it is one string", "give a sequence, one element an argument")
+        object.__setattr__(self, "args", tuple(self.args))
+        for index, argument in enumerate(self.args):
+            _check_text(f"args[{index}]", argument)
+        for name in ("stdout_path", "stderr_path"):
+            object.__setattr__(self, name, _absolute(name, getattr(self, name)))
+        if self.stdout_path == self.stderr_path:
+            raise _invalid("stderr_path", "it is the same as stdout_path", "name two files")
+        if self.cwd is not None:
+            object.__setattr__(self, "cwd", _absolute("cwd", self.cwd))
+        if self.env is not None:
+            _check_env(self.env)
+            object.__setattr__(self, "env", MappingProxyType(dict(self.env)))
+
+
+def _invalid(name: str, cause: str, way_out: str) -> InvalidJobError:
+    return InvalidJobError(f"use {name}", cause, way_out, field=name.partition("[")[0])
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise _invalid(name, f"it is {type(value).__name__}, not str", "give a str")
+    if "\0" in value:
+        # execve(2) takes NUL-terminated strings: the rest would silently be lost.
+        raise _invalid(name, "it contains a NUL character", "remove it")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        raise _invalid(
+            name, "it contains a character that the file system encoding lacks", "remove it"
+        ) from None
+
+
+def _absolute(name: str, value: str | os.PathLike[str]) -> str:
+    # Made absolute here: the process may change its directory before a reader opens the file.
+    path = os.fspath(value)
+    _check_text(name, path)
+    if not path:
+        raise _invalid(name, "it is empty", "name a path")
+    return os.path.abspath(path)
+
+
+def _check_env(env: Mapping[str, str]) -> None:
+    for name, value in env.items():
+        _check_text("env", name)
+        _check_text("env", value)
+        if not name or "=" in name:
+            raise _invalid("env", f"{name!r} is no variable name", "use names without '='")

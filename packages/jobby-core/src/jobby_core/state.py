@@ -1,0 +1,113 @@
+"""Owns a job's states: which there are, which may follow which, and the Status snapshot. Pure."""
+
+import enum
+import signal as signals
+from dataclasses import dataclass
+from datetime import datetime
+
+from jobby_core.errors import IllegalMoveError
+
+
+class State(enum.Enum):
+    """Where a job is in its life."""
+
+    RUNNING = "running"
+    """The main process has not ended."""
+    COMPLETED = "completed"
+    """The main process ended by itself, or by a signal that was not `Job.stop`'s."""
+    STOPPED = "stopped"
+    """`Job.stop` ended the main process."""
+
+
+class Stream(enum.Enum):
+    """Which of a job's two outputs."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+_NEXT = {
+    State.RUNNING: frozenset({State.COMPLETED, State.STOPPED}),
+    State.COMPLETED: frozenset[State](),
+    State.STOPPED: frozenset[State](),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a main process ended, as waitid(2) tells it: one of the two is set.
+
+    Both are None when its exit status went to somebody else (the program
+    around the library ignores SIGCHLD or waits for every child itself).
+    """
+
+    code: int | None
+    signal: int | None
+
+
+_KILLED = Exit(None, signals.SIGKILL)
+_UNKNOWN = Exit(None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A job at one moment; it never changes afterwards.
+
+    Attributes:
+        state: where the job is in its life.
+        exit_code: 0 to 255, set only in `COMPLETED`. A process killed by
+            signal n has 128 + n, as in a shell.
+        signal: the number of the signal that ended the process, or None.
+        started_at: when the process was started (UTC).
+        ended_at: when its end was noticed (UTC); None while it runs.
+    """
+
+    state: State
+    exit_code: int | None
+    signal: int | None
+    started_at: datetime
+    ended_at: datetime | None
+
+
+def started(at: datetime) -> Status:
+    """Returns the status of a job that was started at `at`."""
+    return Status(State.RUNNING, None, None, started_at=at, ended_at=None)
+
+
+def end_state(exit_: Exit, stop_signals: frozenset[int]) -> State:
+    """Returns the state a job ends in.
+
+    Args:
+        exit_: how its main process ended.
+        stop_signals: the signals that `Job.stop` sent while the process was alive.
+    """
+    if signals.SIGTERM in stop_signals:
+        # Asked to end, it may do so in its own way: by the signal or by exiting.
+        return State.STOPPED
+    if signals.SIGKILL in stop_signals and exit_ in (_KILLED, _UNKNOWN):
+        # Of an end whose status went to somebody else, no more is known than what was sent.
+        return State.STOPPED
+    # Not signalled, or it ended by itself before the kill reached it.
+    return State.COMPLETED
+
+
+def ended(status: Status, to: State, exit_: Exit, at: datetime) -> Status:
+    """Returns the status after `status` once the job has ended in state `to`.
+
+    Raises:
+        IllegalMoveError: `to` cannot follow `status.state`.
+    """
+    if to not in _NEXT[status.state]:
+        raise IllegalMoveError(
+            f"move a job from {status.state.value} to {to.value}",
+            "that is no legal move",
+            "this is a defect in the library: report it",
+        )
+    code = exit_.code if exit_.signal is None else 128 + exit_.signal
+    return Status(
+        state=to,
+        exit_code=code if to is State.COMPLETED else None,
+        signal=exit_.signal,
+        started_at=status.started_at,
+        ended_at=at,
+    )
