@@ -1,0 +1,84 @@
+"""Owns the server's limits and the gRPC channel arguments that follow from them."""
+
+import resource
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+STALL_SECONDS = 600.0
+FOLLOWERS_PER_OWNER = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much the server bears, and for how long. The defaults suit a normal server.
+
+    Attributes:
+        stall_seconds: how long a reader of output may take nothing before its
+            stream is ended. Long, because somebody may be reading a page in a
+            pager at the other end; a peer that is gone is found by keepalive.
+        followers_per_owner: how many output streams one owner may have at once.
+        request_bytes: the largest request. The kernel takes about 2 MiB of
+            arguments (execve(2)); a little more is let through, so that the
+            answer can name the real limit.
+        connections: how many connections at once; None leaves half of
+            RLIMIT_NOFILE to the jobs and their outputs.
+        handshake_seconds: how long a TLS handshake may take.
+        keepalive_seconds: how often a silent peer is asked for a sign of life.
+        keepalive_timeout_seconds: how long its answer may take; the two
+            together are how soon a dead peer is found.
+        drain_seconds: how long calls may go on once the server shuts down.
+        stop_seconds: how long killed jobs may take to end then.
+    """
+
+    stall_seconds: float = STALL_SECONDS
+    followers_per_owner: int = FOLLOWERS_PER_OWNER
+    request_bytes: int = 4 << 20
+    connections: int | None = None
+    handshake_seconds: float = 10.0
+    keepalive_seconds: float = 5.0
+    keepalive_timeout_seconds: float = 3.0
+    drain_seconds: float = 5.0
+    stop_seconds: float = 10.0
+
+
+def connection_limit(limits: Limits, descriptors: int) -> int:
+    """Returns how many connections fit.
+
+    Args:
+        limits: `connections` wins if set.
+        descriptors: the soft RLIMIT_NOFILE, or RLIM_INFINITY.
+    """
+    if limits.connections is not None:
+        return limits.connections
+    if descriptors == resource.RLIM_INFINITY:
+        return 1 << 16
+    return max(1, descriptors // 2)
+
+
+def channel_arguments(limits: Limits) -> Sequence[tuple[str, int]]:
+    """Returns the arguments for `grpc.aio.server` (grpc/impl/channel_arg_names.h)."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    timeout_ms = _ms(limits.keepalive_timeout_seconds)
+    return (
+        # On by default: a second server would silently take half of the connections.
+        ("grpc.so_reuseport", 0),
+        ("grpc.server_handshake_timeout_ms", _ms(limits.handshake_seconds)),
+        ("grpc.max_allowed_incoming_connections", connection_limit(limits, descriptors)),
+        ("grpc.max_receive_message_length", limits.request_bytes),
+        # Above the followers' own limit: that one answers in words, while this one lets a
+        # client's next call wait in silence behind its own followers.
+        ("grpc.max_concurrent_streams", limits.followers_per_owner + 1024),
+        ("grpc.keepalive_time_ms", _ms(limits.keepalive_seconds)),
+        ("grpc.keepalive_timeout_ms", timeout_ms),
+        # Without this one a peer that stopped answering is kept for a minute longer.
+        ("grpc.http2.ping_timeout_ms", timeout_ms),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # 0: pings go on for as long as a follower of a silent job stays.
+        ("grpc.http2.max_pings_without_data", 0),
+        # What clients may do: a ping a second. More often is answered by closing.
+        ("grpc.http2.min_ping_interval_without_data_ms", 1000),
+    )
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,108 @@
+"""Owns the server's process: sets it up, serves, drains, exits."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from jobby_server import config, environment, log  # environment before anything imports grpc
+from jobby_server.config import ServerConfig
+from jobby_server.errors import EXIT_SOFTWARE, ConfigError, StartupError
+
+_log = logging.getLogger(__name__)
+
+# Starting a job takes a thread for milliseconds, stopping one for as long as it takes to die.
+_THREADS = 32
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the server until SIGTERM or SIGINT; returns the exit code.
+
+    Args:
+        arguments: the command line without the program's name; None is the process's own.
+    """
+    try:
+        settings = config.load(sys.argv[1:] if arguments is None else arguments, os.environ)
+        log.set_up(settings.log_level)
+        environment.quiet_grpc(debug=settings.log_level == "debug")
+        # An inherited SIG_IGN would have the kernel reap the jobs and lose their outcome (wait(2)).
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        return asyncio.run(_run(settings))
+    except StartupError as error:
+        sys.stderr.write(f"jobby-server: {log.printable(str(error))}\n")
+        return error.exit_code
+
+
+async def _run(settings: ServerConfig) -> int:
+    # Late: `--help`, `--version` and a usage error don't need grpc.
+    from jobby_server import certificates, spool, tls
+    from jobby_server.server import JobbyServer
+
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="jobby"))
+    quit_, hurry = _signals(loop)
+    material = certificates.read(settings.ca, settings.cert, settings.key)
+    for warning in material.warnings:
+        _log.warning("%s", warning)
+    if material.sample:
+        _check_samples(settings)
+    await tls.prove_tls13_only(material)
+    outputs = spool.Spool.create(settings.output_dir)
+    try:
+        server = JobbyServer(material, outputs)
+        bound = await server.start(settings.listen)
+        _log.info("output is %s in %s", "kept" if outputs.keep else "held", outputs.path)
+        _log.info("listening on %s", bound)
+        await quit_.wait()
+        _log.info("shutting down; a second signal hurries")
+        ended = await server.drain(hurry)
+    finally:
+        outputs.close()
+    if not ended:
+        _exit_hard(len(server.store))
+    _log.info("ended")
+    return 0
+
+
+def _signals(loop: asyncio.AbstractEventLoop) -> tuple[asyncio.Event, asyncio.Event]:
+    """Returns what the first and the second signal set."""
+    quit_, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (hurry if quit_.is_set() else quit_).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # nohup(1) ignores SIGHUP, and means it. Otherwise a closed terminal ends the server
+        # as orderly as the other two do: its jobs would survive it.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, on_signal)
+    return quit_, hurry
+
+
+def _check_samples(settings: ServerConfig) -> None:
+    if not settings.expose_samples and not settings.listen.is_loopback():
+        raise ConfigError(
+            f"cannot listen on {settings.listen} with the sample certificates: everybody has "
+            "their private keys, so everybody could run commands here; make your own with "
+            "`jobby certs init`, listen on 127.0.0.1, or, if you really mean it, add "
+            "--insecure-expose-sample-certificates"
+        )
+    _log.warning(
+        "THE SAMPLE CERTIFICATES ARE IN USE: everybody has their private keys, so whoever reaches "
+        "%s can run commands as this user; make your own with `jobby certs init`",
+        settings.listen,
+    )
+
+
+def _exit_hard(jobs: int) -> None:
+    """Leaves without waiting for threads that wait for jobs which cannot die."""
+    _log.error(
+        "leaving, though not all of %d jobs have ended after they were killed; "
+        "look for processes in state D with ps",
+        jobs,
+    )
+    logging.shutdown()
+    os._exit(EXIT_SOFTWARE)

@@ -1,0 +1,35 @@
+"""Sets the tests of the server up: the TLS policy first, then what they share."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Before anything imports grpc, as every entry point of the server does.
+from jobby_server import environment
+
+environment.quiet_grpc(debug=False)
+sys.path.append(str(Path(__file__).parent))  # for server_kit, which is no test
+
+from server_kit import Authority, Fifo, Files  # noqa: E402 - it imports grpc, so it comes last
+
+
+@pytest.fixture(scope="session")
+def ca() -> Authority:
+    """A CA that the server under test trusts."""
+    return Authority.create("Jobby test CA")
+
+
+@pytest.fixture
+def files(tmp_path: Path, ca: Authority) -> Files:
+    """A folder with the three files a server loads, as an operator would have it."""
+    return Files.create(tmp_path / "server", ca)
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Iterator[Fifo]:
+    """Where a job waits until the test lets it go on."""
+    fifo = Fifo(tmp_path / "fifo")
+    yield fifo
+    fifo.close()

@@ -1,0 +1,197 @@
+"""The end of a server: nothing is left running, and no stream looks complete that is not."""
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+from server_kit import Authority, Running, alive, health, refused, run, serving, until
+
+from jobby_proto.v1 import jobby_pb2 as pb
+from jobby_server.limits import Limits
+from jobby_server.server import JobbyServer
+
+CODE = grpc.StatusCode
+
+
+def pids(server: JobbyServer) -> list[int]:
+    """Returns the jobs' main processes."""
+    return [record.job.pid for _, record in server.store]
+
+
+def listening(running: Running) -> bool:
+    """Whether the server still takes connections."""
+    with socket.socket() as trial:
+        return trial.connect_ex((running.address.host, running.address.port)) == 0
+
+
+def test_a_drain_ends_streams_with_unavailable_and_kills_all_jobs(
+    ca: Authority, tmp_path: Path
+) -> None:
+    """A stream that was cut can be told from a complete one; jobs end with what they started."""
+
+    async def scenario() -> None:
+        async with serving(ca) as running, running.client("alice") as alice:
+            complete = await alice.read(await alice.run_job("echo", "all"))
+            assert complete == b"all\n"
+            child = tmp_path / "child"
+            job = await alice.run_job("sh", "-c", f"sleep 1000 & echo $! > {child}; echo on; wait")
+            stubborn = await alice.run_job("sh", "-c", "trap '' TERM INT HUP; echo on; sleep 1000")
+            streams = [aiter(alice.follow(job)), aiter(alice.follow(stubborn))]
+            for stream in streams:
+                assert (await anext(stream)).data == b"on\n"
+            watch = aiter(health(alice.channel).Watch(health_pb2.HealthCheckRequest()))
+            serving_ = health_pb2.HealthCheckResponse.SERVING
+            assert (await anext(watch)).status == serving_
+            processes = [*pids(running.server), int(child.read_text())]
+
+            assert await running.server.drain()
+
+            for stream in (*streams, watch):
+                code, text = await refused(stream)
+                assert code is CODE.UNAVAILABLE
+                assert "shutting down" in text
+            await until(lambda: not any(map(alive, processes)))
+            assert (await refused(alice.start(pb.StartJobRequest(command="true"))))[0] is (
+                CODE.UNAVAILABLE
+            )
+            assert len(running.server.lifetimes) == 0
+
+    run(scenario())
+
+
+def test_a_second_signal_does_not_wait_for_calls_under_way(ca: Authority) -> None:
+    """A reader that takes nothing would hold up an orderly end; hurried, it is cut off."""
+
+    async def scenario() -> None:
+        limits = Limits(drain_seconds=1_000_000, stall_seconds=0.1)
+        async with (
+            serving(ca, limits=limits) as running,
+            # A window that doesn't grow: what it holds back stays held back.
+            running.client("alice", options=[("grpc.http2.bdp_probe", 0)]) as lazy,
+        ):
+            job = await lazy.run_job("head", "-c", "100000000", "/dev/zero")
+            call = lazy.follow(job)
+            await call.initial_metadata()
+            await until(lambda: not len(running.server.lifetimes))  # it has stalled
+            hurry = asyncio.Event()
+            draining = asyncio.create_task(running.server.drain(hurry))
+            await until(lambda: not listening(running))  # the drain is under way
+            assert not draining.done()
+            hurry.set()
+            assert await draining
+            # RST_STREAM: whatever it is called, it is not the end of the output.
+            assert (await refused(call))[0] is not CODE.OK
+
+    run(scenario())
+
+
+@contextmanager
+def busy_threads() -> Iterator[Callable[[], None]]:
+    """Occupies the loop's only worker thread; yields what lets the next in the queue have it."""
+    release = threading.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    busy = loop.run_in_executor(None, release.wait)
+    try:
+        yield release.set
+    finally:
+        release.set()
+        busy.cancel()
+
+
+def nothing_started(running: Running) -> None:
+    """Checks that no job and no folder exists."""
+    assert len(running.server.store) == 0
+    assert list(running.spool.path.iterdir()) == []
+
+
+def test_a_start_that_is_cancelled_leaves_no_job(ca: Authority, tmp_path: Path) -> None:
+    """Nobody would learn the id, so the job that a thread starts afterwards is stopped again."""
+    ran = tmp_path / "ran"
+
+    async def scenario() -> None:
+        async with serving(ca) as running, running.client("alice") as alice:
+            starting = running.server._servicer._starting
+            command = pb.StartJobRequest(
+                command="sh", args=["-c", f"echo $$ > {ran}.new; mv {ran}.new {ran}; sleep 1000"]
+            )
+            with busy_threads() as release:
+                call = alice.start(command)
+                done = asyncio.ensure_future(refused(call))
+                await until(lambda: len(starting) == 1)
+                call.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await done
+                await until(lambda: len(starting) == 2)  # the start, and its undoing
+                release()
+                await until(lambda: not starting)
+            nothing_started(running)
+            if ran.exists():
+                assert not alive(int(ran.read_text()))
+
+    run(scenario())
+
+
+def test_a_start_during_the_drain_leaves_no_job(ca: Authority) -> None:
+    """The thread that starts a job cannot be interrupted; the drain waits and undoes it."""
+
+    async def scenario() -> None:
+        async with (
+            serving(ca, limits=Limits(drain_seconds=0.1)) as running,
+            running.client("alice") as alice,
+        ):
+            starting = running.server._servicer._starting
+            with busy_threads() as release:
+                command = pb.StartJobRequest(command="sleep", args=["1000"])
+                call = asyncio.ensure_future(refused(alice.start(command)))
+                await until(lambda: len(starting) == 1)
+                draining = asyncio.create_task(running.server.drain())
+                await call
+                assert not draining.done()
+                release()
+                assert await draining
+            nothing_started(running)
+
+    run(scenario())
+
+
+def resources() -> tuple[int, set[str]]:
+    """Returns what a leak would change: descriptors, and the threads that are not gRPC's own."""
+    names = {
+        thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio_")
+    }
+    return len(os.listdir("/proc/self/fd")), names
+
+
+def test_a_server_that_ended_holds_nothing(ca: Authority) -> None:
+    """Descriptors, threads, tasks: after a busy life they are what they were before."""
+
+    async def life() -> None:
+        async with serving(ca) as running:
+            async with running.client("alice") as alice, running.client("bob") as bob:
+                jobs = [await alice.run_job("sh", "-c", "echo x; sleep 1000") for _ in range(10)]
+                calls = [aiter(alice.follow(job)) for job in jobs for _ in range(3)]
+                for call in calls:
+                    await anext(call)
+                await refused(bob.follow(jobs[0]))
+                await refused(alice.start(pb.StartJobRequest(command="no-such-command")))
+                for job in jobs[:5]:
+                    await alice.stop(pb.StopJobRequest(job_id=job))
+        await until(lambda: len(asyncio.all_tasks()) <= 2)  # this one, and the deadline's
+
+    async def scenario() -> None:
+        await life()  # what gRPC makes once and keeps
+        before = resources()
+        for _ in range(3):
+            await life()
+        await until(lambda: resources() == before)
+
+    run(scenario())

@@ -1,0 +1,164 @@
+"""The translation between core and contract: every member, both ways."""
+
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jobby_core
+from jobby_core import JobbyError, State, Status, Stream
+from jobby_proto.v1 import jobby_pb2 as pb
+from jobby_server import wire
+from jobby_server.limits import Limits
+from jobby_server.refusal import RefusedError
+from jobby_server.servicer import JobbyServicer
+from jobby_server.spool import Spool
+from jobby_server.store import Store
+
+CODE = grpc.StatusCode
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@given(st.uuids())
+def test_an_id_is_read_in_both_forms(job_id: uuid.UUID) -> None:
+    """The 16 bytes and the text, in either case, are the same id."""
+    text = str(job_id).encode()
+    assert wire.job_id(job_id.bytes) == wire.job_id(text) == wire.job_id(text.upper()) == job_id
+
+
+def is_uuid(raw: bytes) -> bool:
+    """Whether bytes are a UUID's text: what uuid writes, in either case, and nothing else."""
+    try:
+        return str(uuid.UUID(raw.decode("ascii"))).encode() == raw.lower()
+    except ValueError:
+        return False
+
+
+@given(st.binary(max_size=64).filter(lambda raw: len(raw) != 16))
+def test_other_bytes_are_no_id(raw: bytes) -> None:
+    """Whatever is neither form is INVALID_ARGUMENT, names the field, and never breaks."""
+    if is_uuid(raw):
+        assert str(wire.job_id(raw)).encode() == raw.lower()
+        return
+    with pytest.raises(RefusedError) as caught:
+        wire.job_id(raw)
+    assert caught.value.code is CODE.INVALID_ARGUMENT
+    assert caught.value.text.startswith("job_id: ")
+
+
+@given(st.integers(min_value=-(2**31), max_value=2**31 - 1))
+def test_every_number_of_an_output_type_is_known_or_refused(number: int) -> None:
+    """Enums are open on the wire: a number that nobody defined must not become a stream."""
+    names = {v.name: v.number for v in pb.OutputType.DESCRIPTOR.values}
+    known = {names["OUTPUT_TYPE_STDOUT"]: Stream.STDOUT, names["OUTPUT_TYPE_STDERR"]: Stream.STDERR}
+    if number in known:
+        assert wire.stream(number) is known[number]
+    else:
+        with pytest.raises(RefusedError, match="type: "):
+            wire.stream(number)
+
+
+def test_every_output_type_of_the_contract_is_decided() -> None:
+    """Each member is a stream of the core, one to one, except the unspecified one."""
+    members = {v.name: v.number for v in pb.OutputType.DESCRIPTOR.values}
+    with pytest.raises(RefusedError, match="unspecified"):
+        wire.stream(members.pop("OUTPUT_TYPE_UNSPECIFIED"))
+    assert sorted(wire.stream(n).name for n in members.values()) == sorted(s.name for s in Stream)
+
+
+def test_every_state_has_a_status_of_its_own() -> None:
+    """Each state of the core is told by its name, and each status of the contract is used."""
+    told = {
+        state: pb.Status.Name(
+            wire.status_response(Status(state, None, None, NOW, None)).current_status
+        )
+        for state in State
+    }
+    assert told == {
+        State.RUNNING: "STATUS_RUNNING",
+        State.COMPLETED: "STATUS_COMPLETE",
+        State.STOPPED: "STATUS_STOPPED",
+    }
+    assert {*told.values(), "STATUS_UNSPECIFIED"} == set(pb.Status.keys())
+
+
+@given(st.sampled_from(State), st.none() | st.integers(0, 255))
+def test_the_exit_code_is_there_only_when_complete(state: State, exit_code: int | None) -> None:
+    """0 and absent are different answers, and a stopped job has none."""
+    response = wire.status_response(Status(state, exit_code, None, NOW, NOW))
+    wanted = exit_code if state is State.COMPLETED else None
+    assert (response.exit_code if response.HasField("exit_code") else None) == wanted
+
+
+@given(st.binary(max_size=70_000) | st.sampled_from([127, 128, 16_383, 16_384]).map(bytes))
+def test_a_chunk_written_by_hand_is_what_protobuf_writes(data: bytes) -> None:
+    """The shortcut for output is byte for byte the message of the contract."""
+    if not data:
+        return  # empty chunks are never sent
+    assert wire.encode_chunk(data) == pb.GetJobOutputResponse(data=data).SerializeToString()
+
+
+ERRORS = {
+    "ArgumentsTooLongError": CODE.INVALID_ARGUMENT,
+    "CommandNotExecutableError": CODE.FAILED_PRECONDITION,
+    "CommandNotFoundError": CODE.FAILED_PRECONDITION,
+    "IllegalMoveError": None,
+    "InvalidJobError": CODE.INVALID_ARGUMENT,
+    "JobbyError": None,
+    "LimitError": CODE.RESOURCE_EXHAUSTED,
+    "OutputError": None,
+    "OutputExistsError": None,
+    "OutputMissingError": CODE.DATA_LOSS,
+    "OutputTruncatedError": CODE.DATA_LOSS,
+    "ReaderBusyError": None,
+    "ReaderClosedError": None,
+    "StartError": None,
+    "StopError": CODE.FAILED_PRECONDITION,
+    "WorkingDirectoryError": CODE.FAILED_PRECONDITION,
+}
+
+
+def core_errors() -> set[str]:
+    """Returns the name of every error that the core publishes."""
+    public = {name: getattr(jobby_core, name) for name in jobby_core.__all__}
+    return {
+        name
+        for name, value in public.items()
+        if isinstance(value, type) and issubclass(value, JobbyError)
+    }
+
+
+def test_every_error_of_the_core_is_decided() -> None:
+    """A new error in the core makes this test fail until somebody says what clients get."""
+    assert core_errors() == set(ERRORS)
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_an_error_becomes_its_status_without_the_servers_paths(kind: str) -> None:
+    """What the client can act on keeps its words; the rest is for the log alone."""
+    error = getattr(jobby_core, kind)("do it", "it broke", "mend it", path="/srv/secret")
+    refused = wire.refusal(error)
+    if ERRORS[kind] is None:
+        assert refused is None
+        return
+    assert refused is not None
+    assert refused.code is ERRORS[kind]
+    assert "it broke" in refused.text
+    assert "mend it" in refused.text
+    assert "/srv/secret" not in refused.text
+
+
+def test_every_method_of_the_contract_has_a_handler(tmp_path: Path) -> None:
+    """No method is forgotten, and each has the cardinality that the contract gives it."""
+    spool = Spool.create(tmp_path)
+    servicer = JobbyServicer(Store(), spool, Limits())
+    handlers = servicer.handlers()
+    methods = pb.DESCRIPTOR.services_by_name["Jobby"].methods_by_name
+    assert set(handlers) == set(methods)
+    for name, method in methods.items():
+        assert handlers[name].request_streaming == method.client_streaming
+        assert handlers[name].response_streaming == method.server_streaming
