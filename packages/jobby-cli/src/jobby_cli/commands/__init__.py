@@ -1,0 +1,1 @@
+"""One file a verb. None of them imports grpc before its verb is run."""

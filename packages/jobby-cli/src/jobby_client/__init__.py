@@ -1,0 +1,67 @@
+"""Start, look at, follow and stop commands on a Jobby server, from Python.
+
+`Client` is imported on first use: a program that only handles credentials or
+errors never loads grpc.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from jobby_client.address import Address
+from jobby_client.credentials import CertificateInfo, Credentials
+from jobby_client.errors import (
+    BrokenStreamError,
+    CannotStartError,
+    CredentialsError,
+    DataLossError,
+    InternalServerError,
+    InvalidRequestError,
+    JobbyClientError,
+    LimitError,
+    NotFoundError,
+    PreconditionError,
+    RefusedError,
+    StreamClosedError,
+    UnavailableError,
+)
+from jobby_client.status import State, Status, Stream
+
+if TYPE_CHECKING:
+    from jobby_client.client import Client
+    from jobby_client.output import OutputStream
+
+__all__ = [
+    "Address",
+    "BrokenStreamError",
+    "CannotStartError",
+    "CertificateInfo",
+    "Client",
+    "Credentials",
+    "CredentialsError",
+    "DataLossError",
+    "InternalServerError",
+    "InvalidRequestError",
+    "JobbyClientError",
+    "LimitError",
+    "NotFoundError",
+    "OutputStream",
+    "PreconditionError",
+    "RefusedError",
+    "State",
+    "Status",
+    "Stream",
+    "StreamClosedError",
+    "UnavailableError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what needs grpc, when it is asked for (PEP 562)."""
+    if name == "Client":
+        from jobby_client.client import Client
+
+        return Client
+    if name == "OutputStream":
+        from jobby_client.output import OutputStream
+
+        return OutputStream
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,77 @@
+"""Sets the tests of the command line up: the TLS policy first, then what they share."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from jobby_cli import environment
+
+environment.adopt()
+sys.path.append(str(Path(__file__).parent))  # for cli_kit, which is no test
+
+from cli_kit import (  # noqa: E402 - it imports grpc, which reads the environment then
+    Authority,
+    Cli,
+    Peer,
+    Relay,
+    serving,
+    write_files,
+)
+
+# On a busy machine an example may take long without being wrong.
+settings.register_profile("jobby", deadline=None)
+settings.load_profile("jobby")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heard() -> Iterator[None]:
+    """Lets ctrl-c reach the commands under test.
+
+    A shell starts what it runs in the background with SIGINT ignored, and that is
+    inherited (signal(7)); a handler of Python's own becomes the default in a child.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session")
+def ca() -> Authority:
+    """A CA that server and clients trust."""
+    return Authority()
+
+
+@pytest.fixture
+def peer(ca: Authority) -> Iterator[Peer]:
+    """A server that answers as it is told."""
+    with serving(ca) as peer:
+        yield peer
+
+
+@pytest.fixture
+def relay(peer: Peer) -> Iterator[Relay]:
+    """A way to `peer` that can be cut."""
+    relay = Relay(peer.port)
+    yield relay
+    relay.close()
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Cli:
+    """The command, without a certificate or a server."""
+    folder, home = tmp_path / "here", tmp_path / "home"
+    folder.mkdir()
+    home.mkdir()
+    return Cli(folder, home)
+
+
+@pytest.fixture
+def jobby(bare: Cli, ca: Authority, peer: Peer) -> Cli:
+    """The command, with a certificate of `alice`'s and a server."""
+    write_files(bare.folder, ca.pem, ca.leaf("alice"))
+    bare.env["JOBBY_SERVER"] = peer.address
+    return bare

@@ -1,0 +1,28 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobby_cli.arguments import command_line
+
+WORDS = st.lists(st.text(max_size=8), max_size=5)
+
+
+@given(st.text(), WORDS)
+def test_both_forms_give_the_same(command: str, args: list[str]) -> None:
+    """Arguments by -a and plain ones arrive alike, unchanged and in order."""
+    assert command_line([command, *args], []) == (command, tuple(args))
+    assert command_line([command], args) == (command, tuple(args))
+
+
+@given(WORDS.filter(bool), WORDS.filter(bool))
+def test_a_mixture_is_never_guessed_at(rest: list[str], options: list[str]) -> None:
+    """Both forms at once have no order among them, so they are refused."""
+    with pytest.raises(ValueError, match="use one form"):
+        command_line(["echo", *rest], options)
+
+
+@given(WORDS)
+def test_without_a_command_there_is_nothing_to_start(options: list[str]) -> None:
+    """Options alone name no command."""
+    with pytest.raises(ValueError, match="no command"):
+        command_line([], options)
