@@ -24,33 +24,39 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ajobby_proto/v1/jobby.proto\x12\x08jobby.v1\"0\n\x0fStartJobRequest\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\t\x12\x0c\n\x04\x61rgs\x18\x02 \x03(\t\"\"\n\x10StartJobResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\x0c\" \n\x0eStopJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x0c\"\x11\n\x0fStopJobResponse\"\"\n\x10GetStatusRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x0c\"c\n\x11GetStatusResponse\x12(\n\x0e\x63urrent_status\x18\x01 \x01(\x0e\x32\x10.jobby.v1.Status\x12\x16\n\texit_code\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x0c\n\n_exit_code\"I\n\x13GetJobOutputRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x0c\x12\"\n\x04type\x18\x02 \x01(\x0e\x32\x14.jobby.v1.OutputType\"$\n\x14GetJobOutputResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c*]\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATUS_RUNNING\x10\x01\x12\x12\n\x0eSTATUS_STOPPED\x10\x02\x12\x13\n\x0fSTATUS_COMPLETE\x10\x03*Y\n\nOutputType\x12\x1b\n\x17OUTPUT_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12OUTPUT_TYPE_STDOUT\x10\x01\x12\x16\n\x12OUTPUT_TYPE_STDERR\x10\x02\x32\xa1\x02\n\x05Jobby\x12\x41\n\x08StartJob\x12\x19.jobby.v1.StartJobRequest\x1a\x1a.jobby.v1.StartJobResponse\x12>\n\x07StopJob\x12\x18.jobby.v1.StopJobRequest\x1a\x19.jobby.v1.StopJobResponse\x12\x44\n\tGetStatus\x12\x1a.jobby.v1.GetStatusRequest\x1a\x1b.jobby.v1.GetStatusResponse\x12O\n\x0cGetJobOutput\x12\x1d.jobby.v1.GetJobOutputRequest\x1a\x1e.jobby.v1.GetJobOutputResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ajobby_proto/v1/jobby.proto\x12\x08jobby.v1\"r\n\x0fStartJobRequest\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\t\x12\x0c\n\x04\x61rgs\x18\x02 \x03(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\x0c\x12\x18\n\x10max_output_bytes\x18\x04 \x01(\x04\x12\x12\n\ntimeout_ms\x18\x05 \x01(\x04\"\"\n\x10StartJobResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\x0c\" \n\x0eStopJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x0c\"\x11\n\x0fStopJobResponse\"\"\n\x10GetStatusRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x0c\"\xac\x02\n\x11GetStatusResponse\x12(\n\x0e\x63urrent_status\x18\x01 \x01(\x0e\x32\x10.jobby.v1.Status\x12\x16\n\texit_code\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12#\n\x06reason\x18\x03 \x01(\x0e\x32\x13.jobby.v1.EndReason\x12\x0e\n\x06signal\x18\x04 \x01(\x05\x12\x12\n\nstopped_by\x18\x05 \x01(\t\x12\x15\n\rstarted_at_us\x18\x06 \x01(\x03\x12\x13\n\x0b\x65nded_at_us\x18\x07 \x01(\x03\x12\x14\n\x0cstdout_bytes\x18\x08 \x01(\x04\x12\x14\n\x0cstderr_bytes\x18\t \x01(\x04\x12&\n\x05usage\x18\n \x01(\x0b\x32\x17.jobby.v1.ResourceUsageB\x0c\n\n_exit_code\"R\n\rResourceUsage\x12\x13\n\x0buser_cpu_us\x18\x01 \x01(\x04\x12\x15\n\rsystem_cpu_us\x18\x02 \x01(\x04\x12\x15\n\rmax_rss_bytes\x18\x03 \x01(\x04\"\xa1\x01\n\x13GetJobOutputRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\x0c\x12\"\n\x04type\x18\x02 \x01(\x0e\x32\x14.jobby.v1.OutputType\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x13\n\x06\x66ollow\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x17\n\ntail_lines\x18\x05 \x01(\x04H\x01\x88\x01\x01\x42\t\n\x07_followB\r\n\x0b_tail_lines\"V\n\x14GetJobOutputResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12 \n\x03\x65nd\x18\x03 \x01(\x0b\x32\x13.jobby.v1.OutputEnd\"\x9d\x01\n\tOutputEnd\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12 \n\x06status\x18\x02 \x01(\x0e\x32\x10.jobby.v1.Status\x12\x16\n\texit_code\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12#\n\x06reason\x18\x04 \x01(\x0e\x32\x13.jobby.v1.EndReason\x12\x0e\n\x06sha256\x18\x05 \x01(\x0c\x42\x0c\n\n_exit_code*]\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATUS_RUNNING\x10\x01\x12\x12\n\x0eSTATUS_STOPPED\x10\x02\x12\x13\n\x0fSTATUS_COMPLETE\x10\x03*\xf1\x01\n\tEndReason\x12\x1a\n\x16\x45ND_REASON_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45ND_REASON_EXITED\x10\x01\x12\x17\n\x13\x45ND_REASON_SIGNALED\x10\x02\x12\x16\n\x12\x45ND_REASON_STOPPED\x10\x03\x12\x18\n\x14\x45ND_REASON_TIMED_OUT\x10\x04\x12\x1b\n\x17\x45ND_REASON_OUTPUT_LIMIT\x10\x05\x12\x18\n\x14\x45ND_REASON_DISK_FULL\x10\x06\x12\x13\n\x0f\x45ND_REASON_LOST\x10\x07\x12\x1a\n\x16\x45ND_REASON_NOT_STARTED\x10\x08*Y\n\nOutputType\x12\x1b\n\x17OUTPUT_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12OUTPUT_TYPE_STDOUT\x10\x01\x12\x16\n\x12OUTPUT_TYPE_STDERR\x10\x02\x32\xa1\x02\n\x05Jobby\x12\x41\n\x08StartJob\x12\x19.jobby.v1.StartJobRequest\x1a\x1a.jobby.v1.StartJobResponse\x12>\n\x07StopJob\x12\x18.jobby.v1.StopJobRequest\x1a\x19.jobby.v1.StopJobResponse\x12\x44\n\tGetStatus\x12\x1a.jobby.v1.GetStatusRequest\x1a\x1b.jobby.v1.GetStatusResponse\x12O\n\x0cGetJobOutput\x12\x1d.jobby.v1.GetJobOutputRequest\x1a\x1e.jobby.v1.GetJobOutputResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'jobby_proto.v1.jobby_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STATUS']._serialized_start=429
-  _globals['_STATUS']._serialized_end=522
-  _globals['_OUTPUTTYPE']._serialized_start=524
-  _globals['_OUTPUTTYPE']._serialized_end=613
+  _globals['_STATUS']._serialized_start=1080
+  _globals['_STATUS']._serialized_end=1173
+  _globals['_ENDREASON']._serialized_start=1176
+  _globals['_ENDREASON']._serialized_end=1417
+  _globals['_OUTPUTTYPE']._serialized_start=1419
+  _globals['_OUTPUTTYPE']._serialized_end=1508
   _globals['_STARTJOBREQUEST']._serialized_start=40
-  _globals['_STARTJOBREQUEST']._serialized_end=88
-  _globals['_STARTJOBRESPONSE']._serialized_start=90
-  _globals['_STARTJOBRESPONSE']._serialized_end=124
-  _globals['_STOPJOBREQUEST']._serialized_start=126
-  _globals['_STOPJOBREQUEST']._serialized_end=158
-  _globals['_STOPJOBRESPONSE']._serialized_start=160
-  _globals['_STOPJOBRESPONSE']._serialized_end=177
-  _globals['_GETSTATUSREQUEST']._serialized_start=179
-  _globals['_GETSTATUSREQUEST']._serialized_end=213
-  _globals['_GETSTATUSRESPONSE']._serialized_start=215
-  _globals['_GETSTATUSRESPONSE']._serialized_end=314
-  _globals['_GETJOBOUTPUTREQUEST']._serialized_start=316
-  _globals['_GETJOBOUTPUTREQUEST']._serialized_end=389
-  _globals['_GETJOBOUTPUTRESPONSE']._serialized_start=391
-  _globals['_GETJOBOUTPUTRESPONSE']._serialized_end=427
-  _globals['_JOBBY']._serialized_start=616
-  _globals['_JOBBY']._serialized_end=905
+  _globals['_STARTJOBREQUEST']._serialized_end=154
+  _globals['_STARTJOBRESPONSE']._serialized_start=156
+  _globals['_STARTJOBRESPONSE']._serialized_end=190
+  _globals['_STOPJOBREQUEST']._serialized_start=192
+  _globals['_STOPJOBREQUEST']._serialized_end=224
+  _globals['_STOPJOBRESPONSE']._serialized_start=226
+  _globals['_STOPJOBRESPONSE']._serialized_end=243
+  _globals['_GETSTATUSREQUEST']._serialized_start=245
+  _globals['_GETSTATUSREQUEST']._serialized_end=279
+  _globals['_GETSTATUSRESPONSE']._serialized_start=282
+  _globals['_GETSTATUSRESPONSE']._serialized_end=582
+  _globals['_RESOURCEUSAGE']._serialized_start=584
+  _globals['_RESOURCEUSAGE']._serialized_end=666
+  _globals['_GETJOBOUTPUTREQUEST']._serialized_start=669
+  _globals['_GETJOBOUTPUTREQUEST']._serialized_end=830
+  _globals['_GETJOBOUTPUTRESPONSE']._serialized_start=832
+  _globals['_GETJOBOUTPUTRESPONSE']._serialized_end=918
+  _globals['_OUTPUTEND']._serialized_start=921
+  _globals['_OUTPUTEND']._serialized_end=1078
+  _globals['_JOBBY']._serialized_start=1511
+  _globals['_JOBBY']._serialized_end=1800
 # @@protoc_insertion_point(module_scope)

@@ -68,6 +68,58 @@ did not come from StopJob.
 """
 Global___Status: _TypeAlias = Status  # noqa: Y015
 
+class _EndReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EndReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EndReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    END_REASON_UNSPECIFIED: _EndReason.ValueType  # 0
+    """The job runs."""
+    END_REASON_EXITED: _EndReason.ValueType  # 1
+    """The main process exited; its exit code says how."""
+    END_REASON_SIGNALED: _EndReason.ValueType  # 2
+    """A signal that did not come from Jobby ended the main process."""
+    END_REASON_STOPPED: _EndReason.ValueType  # 3
+    """StopJob, or the server's end; `stopped_by` says which."""
+    END_REASON_TIMED_OUT: _EndReason.ValueType  # 4
+    """It ran longer than `timeout_ms`."""
+    END_REASON_OUTPUT_LIMIT: _EndReason.ValueType  # 5
+    """It wrote more than `max_output_bytes`."""
+    END_REASON_DISK_FULL: _EndReason.ValueType  # 6
+    """The disk that holds its output was full: output may be missing."""
+    END_REASON_LOST: _EndReason.ValueType  # 7
+    """How it ended is not known: what watched over it was killed, or its record
+    was damaged. Nothing of it runs any more.
+    """
+    END_REASON_NOT_STARTED: _EndReason.ValueType  # 8
+    """The server was ended while it was about to start it: it never ran."""
+
+class EndReason(_EndReason, metaclass=_EndReasonEnumTypeWrapper):
+    """Why a job ended. Finer than Status, which stays as it is."""
+
+END_REASON_UNSPECIFIED: EndReason.ValueType  # 0
+"""The job runs."""
+END_REASON_EXITED: EndReason.ValueType  # 1
+"""The main process exited; its exit code says how."""
+END_REASON_SIGNALED: EndReason.ValueType  # 2
+"""A signal that did not come from Jobby ended the main process."""
+END_REASON_STOPPED: EndReason.ValueType  # 3
+"""StopJob, or the server's end; `stopped_by` says which."""
+END_REASON_TIMED_OUT: EndReason.ValueType  # 4
+"""It ran longer than `timeout_ms`."""
+END_REASON_OUTPUT_LIMIT: EndReason.ValueType  # 5
+"""It wrote more than `max_output_bytes`."""
+END_REASON_DISK_FULL: EndReason.ValueType  # 6
+"""The disk that holds its output was full: output may be missing."""
+END_REASON_LOST: EndReason.ValueType  # 7
+"""How it ended is not known: what watched over it was killed, or its record
+was damaged. Nothing of it runs any more.
+"""
+END_REASON_NOT_STARTED: EndReason.ValueType  # 8
+"""The server was ended while it was about to start it: it never ran."""
+Global___EndReason: _TypeAlias = EndReason  # noqa: Y015
+
 class _OutputType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -100,9 +152,26 @@ class StartJobRequest(_message.Message):
 
     COMMAND_FIELD_NUMBER: _builtins.int
     ARGS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MAX_OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     command: _builtins.str
     """The program: a path, or a name that is looked up in the server's PATH.
     No shell is involved. Must not be empty and must not contain NUL.
+    """
+    request_id: _builtins.bytes
+    """Makes the start idempotent: however often a client sends the same id, it
+    starts one job, and every answer carries that job's id, also after the
+    server was restarted. Chosen by the client, 1 to 64 bytes, best random;
+    each owner has ids of its own. Absent: every call starts a job.
+    """
+    max_output_bytes: _builtins.int
+    """How many bytes both outputs together may reach; the job is stopped when
+    they exceed it, with END_REASON_OUTPUT_LIMIT. 0: no limit.
+    """
+    timeout_ms: _builtins.int
+    """How long the job may run, in milliseconds of elapsed time; it is stopped
+    then, with END_REASON_TIMED_OUT. 0: no limit.
     """
     @_builtins.property
     def args(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -113,10 +182,13 @@ class StartJobRequest(_message.Message):
         *,
         command: _builtins.str = ...,
         args: _abc.Iterable[_builtins.str] | None = ...,
+        request_id: _builtins.bytes = ...,
+        max_output_bytes: _builtins.int = ...,
+        timeout_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "command", b"command", "max_output_bytes", b"max_output_bytes", "request_id", b"request_id", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -213,27 +285,94 @@ class GetStatusResponse(_message.Message):
 
     CURRENT_STATUS_FIELD_NUMBER: _builtins.int
     EXIT_CODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SIGNAL_FIELD_NUMBER: _builtins.int
+    STOPPED_BY_FIELD_NUMBER: _builtins.int
+    STARTED_AT_US_FIELD_NUMBER: _builtins.int
+    ENDED_AT_US_FIELD_NUMBER: _builtins.int
+    STDOUT_BYTES_FIELD_NUMBER: _builtins.int
+    STDERR_BYTES_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     current_status: Global___Status.ValueType
     """The job's state at the moment of the answer."""
     exit_code: _builtins.int
     """The exit code, 0 to 255; present only when current_status is
-    STATUS_COMPLETE. A process killed by signal n has 128 + n.
+    STATUS_COMPLETE. A process killed by signal n has 128 + n. Absent there
+    too when it is lost (END_REASON_LOST).
     """
+    reason: Global___EndReason.ValueType
+    """Why the job ended; unspecified while it runs."""
+    signal: _builtins.int
+    """The signal that ended the main process; 0 if none did."""
+    stopped_by: _builtins.str
+    """Who asked for the stop: a Distinguished Name (RFC 4514), or "server" when
+    the server stopped its jobs as it ended. Empty if nobody did.
+    """
+    started_at_us: _builtins.int
+    """When the job was started, in microseconds since the Unix epoch."""
+    ended_at_us: _builtins.int
+    """When it ended, likewise; 0 while it runs, or if that is not known."""
+    stdout_bytes: _builtins.int
+    """How many bytes of standard output there are."""
+    stderr_bytes: _builtins.int
+    """How many bytes of standard error there are."""
+    @_builtins.property
+    def usage(self) -> Global___ResourceUsage:
+        """What the job's processes used; absent while it runs, or if not known."""
+
     def __init__(
         self,
         *,
         current_status: Global___Status.ValueType = ...,
         exit_code: _builtins.int | None = ...,
+        reason: Global___EndReason.ValueType = ...,
+        signal: _builtins.int = ...,
+        stopped_by: _builtins.str = ...,
+        started_at_us: _builtins.int = ...,
+        ended_at_us: _builtins.int = ...,
+        stdout_bytes: _builtins.int = ...,
+        stderr_bytes: _builtins.int = ...,
+        usage: Global___ResourceUsage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "current_status", b"current_status", "exit_code", b"exit_code"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "current_status", b"current_status", "ended_at_us", b"ended_at_us", "exit_code", b"exit_code", "reason", b"reason", "signal", b"signal", "started_at_us", b"started_at_us", "stderr_bytes", b"stderr_bytes", "stdout_bytes", b"stdout_bytes", "stopped_by", b"stopped_by", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__exit_code) -> _WhichOneofReturnType__exit_code | None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class ResourceUsage(_message.Message):
+    """What the processes of a job used, all of them that were waited for (getrusage(2))."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_CPU_US_FIELD_NUMBER: _builtins.int
+    SYSTEM_CPU_US_FIELD_NUMBER: _builtins.int
+    MAX_RSS_BYTES_FIELD_NUMBER: _builtins.int
+    user_cpu_us: _builtins.int
+    """CPU time in user mode, in microseconds."""
+    system_cpu_us: _builtins.int
+    """CPU time in the kernel, in microseconds."""
+    max_rss_bytes: _builtins.int
+    """The largest resident set of any one of them, in bytes."""
+    def __init__(
+        self,
+        *,
+        user_cpu_us: _builtins.int = ...,
+        system_cpu_us: _builtins.int = ...,
+        max_rss_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_rss_bytes", b"max_rss_bytes", "system_cpu_us", b"system_cpu_us", "user_cpu_us", b"user_cpu_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResourceUsage: _TypeAlias = ResourceUsage  # noqa: Y015
 
 @_typing.final
 class GetJobOutputRequest(_message.Message):
@@ -243,44 +382,122 @@ class GetJobOutputRequest(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    TAIL_LINES_FIELD_NUMBER: _builtins.int
     job_id: _builtins.bytes
     """The job's id: the 16 bytes of a UUID, or its text form in ASCII."""
     type: Global___OutputType.ValueType
     """The output wanted; must be set."""
+    offset: _builtins.int
+    """The first byte wanted, counted from 0. To go on after a broken stream,
+    give the number of bytes that have arrived.
+    """
+    follow: _builtins.bool
+    """Whether to wait for more while the job runs. Absent: yes. If false, the
+    stream ends with what has been written by now.
+    """
+    tail_lines: _builtins.int
+    """Begin this many lines before the end of what has been written by now; 0
+    is only what is written from now on. Not together with `offset`.
+    """
     def __init__(
         self,
         *,
         job_id: _builtins.bytes = ...,
         type: Global___OutputType.ValueType = ...,
+        offset: _builtins.int = ...,
+        follow: _builtins.bool | None = ...,
+        tail_lines: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_follow", b"_follow", "_tail_lines", b"_tail_lines", "follow", b"follow", "tail_lines", b"tail_lines"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_follow", b"_follow", "_tail_lines", b"_tail_lines", "follow", b"follow", "job_id", b"job_id", "offset", b"offset", "tail_lines", b"tail_lines", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__follow: _TypeAlias = _typing.Literal["follow"]  # noqa: Y015
+    _WhichOneofArgType__follow: _TypeAlias = _typing.Literal["_follow", b"_follow"]  # noqa: Y015
+    _WhichOneofReturnType__tail_lines: _TypeAlias = _typing.Literal["tail_lines"]  # noqa: Y015
+    _WhichOneofArgType__tail_lines: _TypeAlias = _typing.Literal["_tail_lines", b"_tail_lines"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__follow) -> _WhichOneofReturnType__follow | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tail_lines) -> _WhichOneofReturnType__tail_lines | None: ...
 
 Global___GetJobOutputRequest: _TypeAlias = GetJobOutputRequest  # noqa: Y015
 
 @_typing.final
 class GetJobOutputResponse(_message.Message):
-    """A piece of the output; the pieces in order, joined, are the output."""
+    """A piece of the output, or its end. The pieces in order, joined, are the output."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DATA_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """The next bytes, exactly as the job wrote them. Never empty. Piece
-    boundaries mean nothing: they may fall inside a line or a character.
+    """The next bytes, exactly as the job wrote them. Piece boundaries mean
+    nothing: they may fall inside a line or a character. Empty only beside `end`.
     """
+    offset: _builtins.int
+    """The position of the first byte of `data` in the whole output."""
+    @_builtins.property
+    def end(self) -> Global___OutputEnd:
+        """Only in the last message: the stream is whole."""
+
     def __init__(
         self,
         *,
         data: _builtins.bytes = ...,
+        offset: _builtins.int = ...,
+        end: Global___OutputEnd | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "end", b"end", "offset", b"offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetJobOutputResponse: _TypeAlias = GetJobOutputResponse  # noqa: Y015
+
+@_typing.final
+class OutputEnd(_message.Message):
+    """The end of a whole stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    EXIT_CODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    total_bytes: _builtins.int
+    """How many bytes the whole output has; this stream reached that position."""
+    status: Global___Status.ValueType
+    """The job's state; STATUS_RUNNING only if `follow` was false."""
+    exit_code: _builtins.int
+    """As in GetStatusResponse."""
+    reason: Global___EndReason.ValueType
+    """As in GetStatusResponse."""
+    sha256: _builtins.bytes
+    """SHA-256 of the whole output from byte 0, whatever `offset` was. Only when
+    the job has ended, and left out for outputs of more than 128 KiB, where it
+    would cost a server more than a twentieth of what sending them does.
+    """
+    def __init__(
+        self,
+        *,
+        total_bytes: _builtins.int = ...,
+        status: Global___Status.ValueType = ...,
+        exit_code: _builtins.int | None = ...,
+        reason: Global___EndReason.ValueType = ...,
+        sha256: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "reason", b"reason", "sha256", b"sha256", "status", b"status", "total_bytes", b"total_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
+    _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exit_code) -> _WhichOneofReturnType__exit_code | None: ...
+
+Global___OutputEnd: _TypeAlias = OutputEnd  # noqa: Y015

@@ -69,6 +69,7 @@ class JobbyServicer(object):
         """Starts a command as a new job and returns once its process runs. When it
         answers with an error, no job was created and nothing is left behind.
 
+        ALREADY_EXISTS: the request id was used for another command before.
         FAILED_PRECONDITION: the command cannot be started here (not found, not
         executable, missing interpreter); the message says which.
         """
@@ -92,12 +93,13 @@ class JobbyServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetJobOutput(self, request, context):
-        """Streams one of the job's outputs from its first byte, live while the job
-        runs, and as often as asked after it has ended. The stream closes with OK
-        only when the job has ended and every byte was sent; any other status
-        means that bytes are missing.
+        """Streams one of the job's outputs from its first byte, or from where it is
+        asked to, live while the job runs, and as often as asked after it has
+        ended. The last message of a whole stream carries `end`; a stream without
+        it, or that closes with another status than OK, lacks bytes.
 
         DATA_LOSS: the output file was truncated or removed under the server.
+        OUT_OF_RANGE: `offset` is beyond what was written.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

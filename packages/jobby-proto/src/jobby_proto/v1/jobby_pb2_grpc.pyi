@@ -57,6 +57,7 @@ class JobbyStub:
     """Starts a command as a new job and returns once its process runs. When it
     answers with an error, no job was created and nothing is left behind.
 
+    ALREADY_EXISTS: the request id was used for another command before.
     FAILED_PRECONDITION: the command cannot be started here (not found, not
     executable, missing interpreter); the message says which.
     """
@@ -67,12 +68,13 @@ class JobbyStub:
     GetStatus: _grpc.UnaryUnaryMultiCallable[_jobby_pb2.GetStatusRequest, _jobby_pb2.GetStatusResponse]
     """Tells where a job stands."""
     GetJobOutput: _grpc.UnaryStreamMultiCallable[_jobby_pb2.GetJobOutputRequest, _jobby_pb2.GetJobOutputResponse]
-    """Streams one of the job's outputs from its first byte, live while the job
-    runs, and as often as asked after it has ended. The stream closes with OK
-    only when the job has ended and every byte was sent; any other status
-    means that bytes are missing.
+    """Streams one of the job's outputs from its first byte, or from where it is
+    asked to, live while the job runs, and as often as asked after it has
+    ended. The last message of a whole stream carries `end`; a stream without
+    it, or that closes with another status than OK, lacks bytes.
 
     DATA_LOSS: the output file was truncated or removed under the server.
+    OUT_OF_RANGE: `offset` is beyond what was written.
     """
 
 @_typing.type_check_only
@@ -87,6 +89,7 @@ class JobbyAsyncStub(JobbyStub):
     """Starts a command as a new job and returns once its process runs. When it
     answers with an error, no job was created and nothing is left behind.
 
+    ALREADY_EXISTS: the request id was used for another command before.
     FAILED_PRECONDITION: the command cannot be started here (not found, not
     executable, missing interpreter); the message says which.
     """
@@ -97,12 +100,13 @@ class JobbyAsyncStub(JobbyStub):
     GetStatus: _aio.UnaryUnaryMultiCallable[_jobby_pb2.GetStatusRequest, _jobby_pb2.GetStatusResponse]  # type: ignore[assignment]
     """Tells where a job stands."""
     GetJobOutput: _aio.UnaryStreamMultiCallable[_jobby_pb2.GetJobOutputRequest, _jobby_pb2.GetJobOutputResponse]  # type: ignore[assignment]
-    """Streams one of the job's outputs from its first byte, live while the job
-    runs, and as often as asked after it has ended. The stream closes with OK
-    only when the job has ended and every byte was sent; any other status
-    means that bytes are missing.
+    """Streams one of the job's outputs from its first byte, or from where it is
+    asked to, live while the job runs, and as often as asked after it has
+    ended. The last message of a whole stream carries `end`; a stream without
+    it, or that closes with another status than OK, lacks bytes.
 
     DATA_LOSS: the output file was truncated or removed under the server.
+    OUT_OF_RANGE: `offset` is beyond what was written.
     """
 
 class JobbyServicer(metaclass=_abc_1.ABCMeta):
@@ -120,6 +124,7 @@ class JobbyServicer(metaclass=_abc_1.ABCMeta):
         """Starts a command as a new job and returns once its process runs. When it
         answers with an error, no job was created and nothing is left behind.
 
+        ALREADY_EXISTS: the request id was used for another command before.
         FAILED_PRECONDITION: the command cannot be started here (not found, not
         executable, missing interpreter); the message says which.
         """
@@ -148,12 +153,13 @@ class JobbyServicer(metaclass=_abc_1.ABCMeta):
         request: _jobby_pb2.GetJobOutputRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_jobby_pb2.GetJobOutputResponse], _abc.AsyncIterator[_jobby_pb2.GetJobOutputResponse]]:
-        """Streams one of the job's outputs from its first byte, live while the job
-        runs, and as often as asked after it has ended. The stream closes with OK
-        only when the job has ended and every byte was sent; any other status
-        means that bytes are missing.
+        """Streams one of the job's outputs from its first byte, or from where it is
+        asked to, live while the job runs, and as often as asked after it has
+        ended. The last message of a whole stream carries `end`; a stream without
+        it, or that closes with another status than OK, lacks bytes.
 
         DATA_LOSS: the output file was truncated or removed under the server.
+        OUT_OF_RANGE: `offset` is beyond what was written.
         """
 
 def add_JobbyServicer_to_server(servicer: JobbyServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
