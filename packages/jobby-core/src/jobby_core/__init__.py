@@ -25,7 +25,7 @@ from jobby_core.follow import OutputFollower
 from jobby_core.job import Job
 from jobby_core.reader import OutputReader
 from jobby_core.spec import JobArgs
-from jobby_core.state import State, Status, Stream
+from jobby_core.state import Reason, State, Status, Stream, Usage
 
 __all__ = [
     "ArgumentsTooLongError",
@@ -45,10 +45,12 @@ __all__ = [
     "OutputTruncatedError",
     "ReaderBusyError",
     "ReaderClosedError",
+    "Reason",
     "StartError",
     "State",
     "Status",
     "StopError",
     "Stream",
+    "Usage",
     "WorkingDirectoryError",
 ]

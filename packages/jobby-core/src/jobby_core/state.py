@@ -26,6 +26,40 @@ class Stream(enum.Enum):
     STDERR = "stderr"
 
 
+class Reason(enum.Enum):
+    """Why a job ended; finer than its state."""
+
+    EXITED = "exited"
+    """The main process exited by itself."""
+    SIGNALED = "signaled"
+    """A signal that was not the library's ended the main process."""
+    STOPPED = "stopped"
+    """`Job.stop` ended it."""
+    TIMED_OUT = "timed_out"
+    """It ran longer than `JobArgs.timeout_seconds`."""
+    OUTPUT_LIMIT = "output_limit"
+    """Its outputs together exceeded `JobArgs.max_output_bytes`."""
+    DISK_FULL = "disk_full"
+    """The disk that holds its output was full, so output may be missing."""
+    LOST = "lost"
+    """How it ended is not known: its launcher was killed, or its record was damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a job's processes used, all of them that were waited for (getrusage(2)).
+
+    Attributes:
+        user_seconds: CPU time in user mode.
+        system_seconds: CPU time in the kernel.
+        max_rss_bytes: the largest resident set of any one of them.
+    """
+
+    user_seconds: float
+    system_seconds: float
+    max_rss_bytes: int
+
+
 _NEXT = {
     State.RUNNING: frozenset({State.COMPLETED, State.STOPPED}),
     State.COMPLETED: frozenset[State](),
@@ -59,7 +93,9 @@ class Status:
             signal n has 128 + n, as in a shell.
         signal: the number of the signal that ended the process, or None.
         started_at: when the process was started (UTC).
-        ended_at: when its end was noticed (UTC); None while it runs.
+        ended_at: when its end was noticed (UTC); None while it runs, or if that is not known.
+        reason: why it ended; None while it runs.
+        usage: what its processes used; None while it runs, or if that is not known.
     """
 
     state: State
@@ -67,6 +103,8 @@ class Status:
     signal: int | None
     started_at: datetime
     ended_at: datetime | None
+    reason: Reason | None = None
+    usage: Usage | None = None
 
 
 def started(at: datetime) -> Status:
