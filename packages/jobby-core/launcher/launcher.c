@@ -181,23 +181,27 @@ static void start(struct launcher *self) {
 
 /* --- killing ------------------------------------------------------------ */
 
-static void send(int signum, pid_t to) { kill(to, signum); } /* ESRCH: it is gone, so be it */
-
-/* Signals each direct child. Nobody else reaps them, so none of the ids can be a stranger's. */
-static void signal_children(const struct launcher *self, int signum) {
+/* Kills each direct child. Nobody else reaps them, so none of the ids can be a stranger's.
+ * Tells whether all it saw were refused, because they run under another user. */
+static bool are_children_refused(const struct launcher *self) {
     char text[4096];
     ssize_t count;
     pid_t pid = 0;
+    int killed = 0, refused = 0;
     lseek(self->children, 0, SEEK_SET);
     while ((count = read(self->children, text, sizeof text)) > 0)
         for (ssize_t i = 0; i < count; i++) {
             if (text[i] >= '0' && text[i] <= '9') {
                 pid = pid * 10 + (text[i] - '0');
             } else if (pid > 0) {
-                send(signum, pid);
+                if (kill(pid, SIGKILL) == 0)
+                    killed++;
+                else if (errno == EPERM)
+                    refused++;
                 pid = 0;
             }
         }
+    return killed == 0 && refused > 0;
 }
 
 static void kill_cgroup(const struct launcher *self) {
@@ -211,14 +215,21 @@ static void kill_cgroup(const struct launcher *self) {
 /* Kills until nothing is left. What leaves the group or the session, or forks twice, has this
  * process for its parent once its own is dead: it is a subreaper (prctl(2)). */
 static void kill_the_rest(const struct launcher *self) {
+    pid_t pid;
     kill_cgroup(self);
-    signal_children(self, SIGKILL);
-    for (;;) {
-        pid_t pid = waitpid(-1, NULL, 0);
-        if (pid < 0 && errno == ECHILD) return;
-        while (pid > 0) pid = waitpid(-1, NULL, WNOHANG);
-        if (pid < 0 && errno == ECHILD) return;
-        signal_children(self, SIGKILL); /* those that were just inherited */
+    /* What may not be killed isn't waited for. More than once, because the list may leave one
+     * out while others end (proc_pid_task_children(5)). */
+    for (int refusals = 0; refusals < 3;) {
+        while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
+        }
+        if (pid < 0) return; /* no child is left */
+        if (are_children_refused(self)) { /* those that were just inherited are among them */
+            refusals++;
+            continue;
+        }
+        refusals = 0;
+        siginfo_t info = {0};
+        waitid(P_ALL, 0, &info, WEXITED | WNOWAIT);
     }
 }
 
@@ -233,8 +244,8 @@ static void kill_job(struct launcher *self, const char *cause) {
     if (main_has_ended(self, &info)) return; /* by itself: the kill came too late */
     if (!*self->cause) self->cause = cause;
     self->killed = true;
-    send(SIGKILL, -self->main);
-    send(SIGKILL, self->main); /* which may have left its group */
+    kill(-self->main, SIGKILL);
+    kill(self->main, SIGKILL); /* which may have left its group */
 }
 
 static void ask_job(struct launcher *self) {
@@ -242,8 +253,8 @@ static void ask_job(struct launcher *self) {
     if (main_has_ended(self, &info)) return;
     if (!*self->cause) self->cause = "stopped";
     self->asked = true;
-    send(SIGTERM, -self->main);
-    if (getpgid(self->main) != self->main) send(SIGTERM, self->main);
+    kill(-self->main, SIGTERM);
+    if (getpgid(self->main) != self->main) kill(self->main, SIGTERM);
 }
 
 /* --- watching the outputs ------------------------------------------------ */
@@ -394,7 +405,7 @@ int main(int argc, char **argv) {
     (void)!chdir("/"); /* keep no folder of the caller's busy */
     watch_over(&self, &signals, &info);
     /* The main process is a zombie still: its group cannot be anybody else's. */
-    send(SIGKILL, -self.main);
+    kill(-self.main, SIGKILL);
     kill_the_rest(&self);
     record(&self, &info);
     return 0;
