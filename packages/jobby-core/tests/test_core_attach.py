@@ -75,7 +75,7 @@ def test_a_job_outlives_who_started_it(spool: Spool) -> None:
 def test_a_job_that_ended_meanwhile_shows_its_true_outcome(spool: Spool) -> None:
     """The exit code is on disk, for everybody, as often as asked."""
     record, pid = start_and_die(spool, "echo bye; exit 7")
-    until(lambda: (record / "outcome").exists(), "it ended")
+    until((record / "outcome").exists, "it ended")
     for _ in range(2):
         job = Job.attach(record)
         assert (job.wait(DEADLINE_SECONDS).exit_code, job.pid) == (7, pid)

@@ -241,7 +241,8 @@ os.setresuid(65534, 65534, 65534)
 as_root = "{setpriv} --reuid=0 --clear-groups sleep 1000"
 is_roots = "grep -q '^Uid:.0' /proc/$root/status"
 job = shell(
-    f"{{as_root}} & root=$!; echo $root; (sleep 1000 & echo $!); until {{is_roots}}; do :; done; exit 3"
+    f"{{as_root}} & root=$!; echo $root; (sleep 1000 & echo $!);"
+    f"until {{is_roots}}; do :; done; exit 3"
 )
 status = job.wait(30)
 with job.stdout() as reader:
@@ -308,4 +309,4 @@ def _with(args: JobArgs, **changes: object) -> JobArgs:
     fields = {
         name: getattr(args, name) for name in ("command", "args", "stdout_path", "stderr_path")
     }
-    return JobArgs(**{**fields, **changes})  # type: ignore[arg-type]  # the test's own fields
+    return JobArgs(**{**fields, **changes})
