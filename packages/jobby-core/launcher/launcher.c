@@ -20,17 +20,19 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -39,7 +41,7 @@
  * libraries disagree about SIGRTMIN. */
 enum { ASK = 40, KILL = 41, WRITTEN = 42 };
 enum { OUTCOME_BYTES = 512 };
-enum step { STARTED, RECORD_LOCK, SUBREAPER, CHILDREN, MARK, WATCH, FORK, CGROUP, CHDIR, EXEC };
+enum step { STARTED, RECORD_LOCK, SUBREAPER, CHILDREN, MARK, WATCH, FORK, CHDIR, EXEC };
 
 struct report {
     int32_t step;
@@ -63,11 +65,11 @@ struct launcher {
     bool written;       /* something may have been written since the last look */
     uint64_t seen;      /* the outputs' size at the last look */
     int64_t look_at_ms; /* when to look at the outputs again; 0 is when told to */
-    /* What the child that becomes the command needs, and tells; it shares this memory. */
+    /* What the child that becomes the command needs, and tells in shared memory. */
     const char *cwd;
     char **command;
     sigset_t mask;
-    volatile bool gave_up;
+    volatile bool *gave_up;
 };
 
 static int64_t now_us(void) {
@@ -144,37 +146,47 @@ static bool arm(const struct launcher *self) {
     return true;
 }
 
-static int become(void *argument) {
-    struct launcher *self = argument;
+_Noreturn static void become(const struct launcher *self) {
     enum step step = EXEC;
     setpgid(0, 0); /* a group of its own: signals to it don't reach the launcher */
     /* Killing the launcher is killing the job: nobody would watch over it. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != self->pid) _exit(1); /* it was killed just before */
-    if (self->cgroup >= 0) {
-        int procs = openat(self->cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
-        if (procs < 0 || write(procs, "0", 1) != 1) step = CGROUP;
-    }
-    if (step == EXEC && *self->cwd && chdir(self->cwd) < 0) step = CHDIR;
+    if (*self->cwd && chdir(self->cwd) < 0) step = CHDIR;
     if (step == EXEC) {
         sigprocmask(SIG_SETMASK, &self->mask, NULL);
         execvp(self->command[0], self->command);
     }
     report(self->report, step, errno, 0);
-    self->gave_up = true;
+    *self->gave_up = true;
     _exit(1);
 }
 
+/* As vfork(2), but with memory of its own: this returns in the parent when the child has
+ * executed the command or given up. The child is made in its cgroup: to move it there later
+ * takes the kernel milliseconds. Where that is not allowed, there is no cgroup. */
+static pid_t split(struct launcher *self) {
+    struct clone_args args = {.flags = CLONE_VFORK, .exit_signal = SIGCHLD};
+    if (self->cgroup >= 0) {
+        args.flags |= CLONE_INTO_CGROUP; /* Linux 5.7 */
+        args.cgroup = (unsigned)self->cgroup;
+        long pid = syscall(SYS_clone3, &args, sizeof args);
+        if (pid >= 0) return (pid_t)pid;
+        self->cgroup = -1;
+    }
+    return (pid_t)syscall(SYS_clone, CLONE_VFORK | SIGCHLD, NULL, NULL, NULL, NULL);
+}
+
 static void start(struct launcher *self) {
-    static _Alignas(16) char stack[1 << 16];
+    self->gave_up = mmap(NULL, sizeof(bool), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (self->gave_up == MAP_FAILED) give_up(self, FORK);
     note_running(self, 0); /* before: from here on a record without an end means a lost job */
     self->pid = getpid();
     self->started_us = now_us();
-    /* As vfork(2), which not every C library has: no page tables are copied, and this returns
-     * when the child has executed the command or given up. */
-    self->main = clone(become, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, self);
+    self->main = split(self);
+    if (self->main == 0) become(self);
     if (self->main < 0) give_up(self, FORK);
-    if (self->gave_up) _exit(1);
+    if (*self->gave_up) _exit(1);
     note_running(self, self->main);
     report(self->report, STARTED, 0, self->main);
 }

@@ -40,9 +40,8 @@ class _Step(IntEnum):
     MARK = 4
     WATCH = 5
     FORK = 6
-    CGROUP = 7
-    CHDIR = 8
-    EXEC = 9
+    CHDIR = 7
+    EXEC = 8
 
 
 # As in launcher.c, where SIGTERM and SIGKILL would not do: they are for the job.
