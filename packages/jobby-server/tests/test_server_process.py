@@ -105,6 +105,39 @@ def test_a_signal_ends_it_and_everything_it_started(files: Files, number: int) -
         assert not Path(folder[1]).exists()
 
 
+INTERRUPTED = """
+import os, signal, sys
+from jobby_server.main import main
+
+def interrupt(event, arguments):
+    if event == "import" and arguments[0] == "grpc":
+        os.kill(os.getpid(), int(sys.argv[1]))
+
+sys.addaudithook(interrupt)
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_during_the_start_ends_it_in_order(
+    files: Files, tmp_path: Path, number: int
+) -> None:
+    """Exit code 0, no traceback, and nothing is left, though nothing was served yet."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(int(number)), *ANY_PORT],
+        cwd=files.folder,
+        env=server_environment(TMPDIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,  # the exit code is looked at
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].endswith("INFO ended")
+    assert nothing_made(tmp_path)
+
+
 def ignoring(number: signal.Signals) -> tuple[str, ...]:
     """Returns a command in front of another that starts it with a signal ignored."""
     program = f"import os, signal, sys; signal.signal({int(number)}, signal.SIG_IGN); "
