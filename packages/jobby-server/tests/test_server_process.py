@@ -7,6 +7,8 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -364,15 +366,20 @@ sys.exit(main.main(sys.argv[1:]))
 """
 
 
-def samples(files: Files, *arguments: str) -> "subprocess.Popen[str]":
+@contextmanager
+def samples(files: Files, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
     """Starts a server that takes the CA of its working directory for a sample."""
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", SAMPLES, *arguments],
         cwd=files.folder,
         env=server_environment(),
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as popen:
+        try:
+            yield popen
+        finally:
+            popen.kill()  # one that serves against the test's will must not go on
 
 
 def test_samples_stay_on_loopback(files: Files) -> None:
