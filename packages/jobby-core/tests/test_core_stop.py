@@ -113,10 +113,11 @@ def test_somebody_elses_kill_is_not_stops(spool: Spool) -> None:
 @pytest.mark.parametrize(
     ("script", "expected"),
     [
-        # By the signal itself, in its own way, or whatever it says as it goes.
+        # By the signal itself, in its own way, or whatever it says as it goes. A shell hears a
+        # signal in `wait` whenever it comes; right before a `read` blocks, it would be too late.
         ("echo ready; read _ < $1", (State.STOPPED, None, signal.SIGTERM)),
-        ("trap 'exit 0' TERM; echo ready; read _ < $1", (State.STOPPED, None, None)),
-        ("trap 'exit 5' TERM; echo ready; read _ < $1", (State.STOPPED, None, None)),
+        ("sleep 1000 & trap 'exit 0' TERM; echo ready; wait", (State.STOPPED, None, None)),
+        ("sleep 1000 & trap 'exit 5' TERM; echo ready; wait", (State.STOPPED, None, None)),
     ],
 )
 def test_with_grace_a_job_ends_in_its_own_way(
@@ -132,8 +133,8 @@ def test_with_grace_a_job_ends_in_its_own_way(
 
 def test_with_grace_the_whole_group_is_asked(spool: Spool) -> None:
     """SIGTERM reaches what the main process started, too, so that it can clean up."""
-    child = "trap 'echo asked; exit' TERM; echo ready; while :; do read _ < $0; done"
-    job = spool.shell('trap : TERM; sh -c "$1" "$2" & wait; wait', child, spool.gate().path)
+    child = "sleep 1000 & trap 'echo asked; exit' TERM; echo ready; wait"
+    job = spool.shell('trap : TERM; sh -c "$1" & wait; wait', child)
     with job.stdout() as reader:
         assert reader.readline() == b"ready\n"
         background(job.stop, grace_seconds=1000).result(DEADLINE_SECONDS)
@@ -165,7 +166,7 @@ def test_who_ignores_the_request_in_the_group_dies_with_the_leader(spool: Spool)
 def test_a_long_grace_holds_up_nobody(spool: Spool) -> None:
     """While one thread grants a grace, others see the status, read, and may stop at once."""
     job = spool.shell(
-        "trap 'echo term' TERM; echo ready; while :; do read _ < $1; done", spool.gate().path
+        "trap '' TERM; sleep 1000 & trap 'echo term' TERM; echo ready; while :; do wait; done"
     )
     with job.stdout() as reader:
         assert reader.readline() == b"ready\n"
