@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -79,6 +80,29 @@ def test_the_client_package_loads_grpc_only_for_the_client() -> None:
         "assert 'grpc' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+INTERRUPTED = """
+import os, signal, sys
+from jobby_cli.entry import main
+
+def interrupt(event, arguments):
+    if event == "import" and arguments[0] == os.environ["AT"]:
+        os.kill(os.getpid(), signal.SIGINT)
+
+sys.addaudithook(interrupt)
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("at", "code", "said"),
+    [("click", -signal.SIGINT, ""), ("grpc", 130, "jobby: interrupted\n")],
+)
+def test_ctrl_c_is_no_traceback_however_early(jobby: Cli, at: str, code: int, said: str) -> None:
+    """Amid the command's own imports the signal ends it, which a shell shows as 130, too."""
+    done = jobby("status", str(uuid.uuid4()), python=("-c", INTERRUPTED), env={"AT": at})
+    assert (done.code, done.out, done.err) == (code, b"", said)
 
 
 def test_the_public_names_of_the_client() -> None:

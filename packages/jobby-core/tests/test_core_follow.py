@@ -3,8 +3,10 @@
 import asyncio
 import concurrent.futures
 import errno
+import io
 import os
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -137,6 +139,24 @@ def test_a_chatty_job_is_read_in_batches(spool: Spool) -> None:
     chunks = asyncio.run(main())
     assert b"".join(chunks) == b"".join(b"%07d\n" % n for n in range(writes))
     assert len(chunks) < writes / 10
+
+
+def test_who_reached_the_end_lets_the_file_grow_for_a_moment(spool: Spool) -> None:
+    """However fast the job writes, who follows at its heels reads every 2 ms, not more often."""
+    job = spool.feed().job
+
+    async def main(file: io.FileIO) -> None:
+        async with job.follow(Stream.STDOUT) as follower:
+            for _ in range(20):
+                before = time.monotonic()
+                file.write(b"one")
+                assert await anext(follower) == b"one"
+                file.write(b"two")
+                assert await anext(follower) == b"two"
+                assert time.monotonic() - before >= 0.002
+
+    with open(job.args.stdout_path, "ab", buffering=0) as file:
+        asyncio.run(main(file))
 
 
 def test_a_long_output_leaves_the_loop_to_others(spool: Spool) -> None:
