@@ -299,8 +299,23 @@ def test_it_does_not_wait_for_a_server_that_never_was(ca: Authority) -> None:
     assert time.monotonic() - started < DEADLINE_SECONDS
 
 
-@pytest.mark.parametrize("reconnect_seconds", [1000.0])
-def test_closing_ends_the_wait_for_a_server(ca: Authority, reconnect_seconds: float) -> None:
+def test_a_break_before_the_answer_is_mended_too(ca: Authority, peer: Peer, relay: Relay) -> None:
+    """Who was connected when it broke goes on, though nothing had come, not even a head."""
+    calls: list[int] = []
+
+    def output(request: object, context: Any) -> Iterable[bytes]:
+        calls.append(1)
+        if len(calls) == 1:
+            relay.cut()  # before the initial metadata
+        return [b"abc"]
+
+    peer.servicer.on_output = output
+    with Client(relay.address, ca.credentials()) as client:
+        assert b"".join(client.output(JOB)) == b"abc"
+    assert len(calls) == 2
+
+
+def test_closing_ends_the_wait_for_a_server(ca: Authority) -> None:
     """`close` from another thread ends a stream that is about to reconnect."""
     lost = threading.Event()
     caught: list[BaseException] = []
@@ -314,9 +329,7 @@ def test_closing_ends_the_wait_for_a_server(ca: Authority, reconnect_seconds: fl
     with serving(ca) as peer:
         peer.servicer.on_output = then_silent(b"x")
         client = Client(peer.address, ca.credentials())
-        stream = client.output(
-            JOB, reconnect_seconds=reconnect_seconds, on_reconnect=lambda error: lost.set()
-        )
+        stream = client.output(JOB, reconnect_seconds=1000, on_reconnect=lambda error: lost.set())
         assert next(stream) == b"x"
         thread = threading.Thread(target=read, args=(stream,))
         thread.start()

@@ -135,7 +135,12 @@ class OutputStream(Iterator[bytes]):
         heard = self._heard()
         self._resume.broke(heard=heard, progress=self._progress)
         if not self._resume.known:
-            raise self._ended(self._failures.of_first(said)) from error
+            failure = self._failures.of_first(said)
+            # There was a server, then: it isn't refused, nor a wrong address.
+            heard = said.connection_lost and isinstance(failure, BrokenStreamError)
+            if not heard:
+                raise self._ended(failure) from error
+            self._resume.broke(heard=True, progress=False)
         received, position = self._tally.received, self._tally.position
         fatal = self._failures.of_resumed(said, heard=heard, received=received, position=position)
         if fatal is not None:
@@ -143,10 +148,9 @@ class OutputStream(Iterator[bytes]):
         seconds = self._resume.next_seconds()
         if seconds is None:
             tried = self._resume.seconds
-            failure = self._failures.in_vain(
-                said, seconds=tried, received=received, position=position
-            )
-            raise self._ended(failure) from error
+            raise self._ended(
+                self._failures.in_vain(said, seconds=tried, received=received, position=position)
+            ) from error
         if heard and self._on_reconnect is not None:
             self._on_reconnect(self._broken(said.details))
         self._closed.wait(seconds)
