@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,14 +25,18 @@ PUBLIC_NAMES = {
     "JobbyClientError",
     "LimitError",
     "NotFoundError",
+    "OutputEnd",
     "OutputStream",
     "PreconditionError",
+    "Reason",
     "RefusedError",
     "State",
     "Status",
     "Stream",
     "StreamClosedError",
     "UnavailableError",
+    "UnknownStartError",
+    "Usage",
 }
 # Runs the command, and afterwards tells on stderr which heavy packages were loaded.
 TELL = (
@@ -119,7 +124,8 @@ def test_the_public_names_of_the_client() -> None:
 @pytest.mark.parametrize("verb", ["start", "status", "output", "stop"])
 def test_help_shows_an_example(bare: Cli, verb: str) -> None:
     """Each verb's help has a line that can be typed."""
-    assert f"Example:  jobby {verb} " in bare(verb, "--help").out.decode()
+    text = bare(verb, "--help").out.decode()
+    assert re.search(rf"Examples?:  jobby {verb} ", text)
 
 
 def test_help_is_the_same_everywhere(bare: Cli) -> None:
@@ -157,7 +163,7 @@ def completions(jobby: Cli, shell: str, *words: str) -> list[str]:
 def test_the_shell_completes_verbs_and_options(bare: Cli) -> None:
     """Verbs, options and their values are offered, without any certificate."""
     assert completions(bare, "bash", "st") == ["plain,start", "plain,status", "plain,stop"]
-    assert completions(bare, "bash", "output", "--t") == ["plain,--type"]
+    assert completions(bare, "bash", "output", "--ty") == ["plain,--type"]
     assert completions(bare, "bash", "output", "--type", "std") == ["plain,stdout", "plain,stderr"]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import uuid
 from collections.abc import Coroutine
 from typing import Any, TypeAlias, TypeVar
@@ -66,7 +67,9 @@ class JobbyServicer:
                 pb2.GetStatusResponse.SerializeToString,
             ),
             "GetJobOutput": grpc.unary_stream_rpc_method_handler(
-                self.get_job_output, pb2.GetJobOutputRequest.FromString, wire.encode_chunk
+                self.get_job_output,
+                pb2.GetJobOutputRequest.FromString,
+                None,  # it writes bytes, see wire.encode_chunk
             ),
         }
 
@@ -107,20 +110,21 @@ class JobbyServicer:
     ) -> jobby_pb2.GetStatusResponse:
         """Tells how a job of the caller stands."""
         del context
-        return wire.status_response(self._find(Action.STATUS, request.job_id).status())
+        job = self._find(Action.STATUS, request.job_id)
+        status = job.status()
+        stdout_bytes, stderr_bytes = await asyncio.to_thread(_sizes, job)
+        return wire.status_response(status, stdout_bytes=stdout_bytes, stderr_bytes=stderr_bytes)
 
     async def get_job_output(
         self, request: jobby_pb2.GetJobOutputRequest, context: _Context
     ) -> None:
-        """Streams an output of a job of the caller, from its first byte to its last."""
-        wanted = wire.stream(request.type)
+        """Streams an output of a job of the caller, or a part of it, and then its end."""
+        wanted = wire.output_wanted(request)
         job = self._find(Action.OUTPUT, request.job_id)
         give_back = self._slots.take(caller().owner)
         # Not when this method ends: gRPC holds the last chunk until the client has taken it.
         context.add_done_callback(lambda _: give_back())  # type: ignore[arg-type]  # any callable
-        # At once, though the job may be silent for hours: the client knows that it is heard.
-        await context.send_initial_metadata(())
-        await send(job.follow(wanted), context.write, stall_seconds=self._limits.stall_seconds)
+        await send(job, wanted, context, stall_seconds=self._limits.stall_seconds)
 
     async def close(self) -> None:
         """Refuses further starts; returns when those under way are in the store or undone."""
@@ -182,3 +186,14 @@ class JobbyServicer:
         self._store.remove(job_id)
         await asyncio.to_thread(self._spool.discard, job_id)
         _log.info("job %s: stopped, because its start was cancelled before it was answered", job_id)
+
+
+def _sizes(job: Job) -> tuple[int, int]:
+    """Returns how long a job's outputs are, in a thread; what is gone has no bytes."""
+    found = []
+    for path in (job.args.stdout_path, job.args.stderr_path):
+        try:
+            found.append(os.stat(path).st_size)
+        except FileNotFoundError:
+            found.append(0)
+    return found[0], found[1]
