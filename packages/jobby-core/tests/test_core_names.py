@@ -21,7 +21,9 @@ PUBLIC_NAMES = {
     "Job",
     "JobArgs",
     "JobbyError",
+    "LauncherError",
     "LimitError",
+    "NotStartedError",
     "OutputError",
     "OutputExistsError",
     "OutputFollower",
@@ -30,12 +32,16 @@ PUBLIC_NAMES = {
     "OutputTruncatedError",
     "ReaderBusyError",
     "ReaderClosedError",
+    "Reason",
+    "RecordError",
     "StartError",
     "State",
     "Status",
     "StopError",
     "Stream",
+    "Usage",
     "WorkingDirectoryError",
+    "launcher_available",
 }
 
 

@@ -260,8 +260,9 @@ class Job:
             at = None
         with self._lock:
             self._status = ended(self._status, ending, at)
-            for output in self._outputs.values():
-                output.finished = True
+        for output in self._outputs.values():
+            output.finished = True
+        with self._lock:
             self._ended.set()
             callbacks, self._callbacks = self._callbacks, []
         for output in self._outputs.values():
