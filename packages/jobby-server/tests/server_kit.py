@@ -28,7 +28,7 @@ from jobby_server.address import Address
 from jobby_server.certificates import Material
 from jobby_server.limits import Limits
 from jobby_server.server import JobbyServer
-from jobby_server.spool import Spool
+from jobby_server.state_dir import StateDir
 
 DEADLINE_SECONDS = 60.0
 """How long a test waits for what has to happen: a busy machine's worst, and then some."""
@@ -296,7 +296,7 @@ class Running:
     """A server in this process."""
 
     server: JobbyServer
-    spool: Spool
+    spool: StateDir
     ca: Authority
     address: Address
 
@@ -323,7 +323,7 @@ async def serving(
 ) -> AsyncIterator[Running]:
     """Runs a server on a free port of loopback; drains it at the end."""
     with tempfile.TemporaryDirectory() as parent:
-        spool = Spool.create(Path(parent))
+        spool = StateDir.temporary(Path(parent))
         server = JobbyServer(material or ca.material(), spool, limits)
         address = await server.start(Address("127.0.0.1", 0))
         try:

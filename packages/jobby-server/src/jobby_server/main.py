@@ -38,8 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _run(settings: ServerConfig) -> int:
     # Late: `--help`, `--version` and a usage error don't need grpc.
-    from jobby_server import certificates, spool, tls
+    from jobby_server import certificates, tls
     from jobby_server.server import JobbyServer
+    from jobby_server.state_dir import StateDir
 
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="jobby"))
@@ -50,17 +51,17 @@ async def _run(settings: ServerConfig) -> int:
     if material.sample:
         _check_samples(settings)
     await tls.prove_tls13_only(material)
-    outputs = spool.Spool.create(settings.output_dir)
+    state = StateDir.temporary(settings.output_dir)
     try:
-        server = JobbyServer(material, outputs)
+        server = JobbyServer(material, state)
         bound = await server.start(settings.listen)
-        _log.info("output is %s in %s", "kept" if outputs.keep else "held", outputs.path)
+        _log.info("output is %s in %s", "kept" if settings.output_dir else "held", state.path)
         _log.info("listening on %s", bound)
         await quit_.wait()
         _log.info("shutting down; a second signal hurries")
         ended = await server.drain(hurry)
     finally:
-        outputs.close()
+        state.close()
     if not ended:
         _exit_hard(len(server.store))
     _log.info("ended")

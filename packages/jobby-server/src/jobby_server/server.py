@@ -19,7 +19,7 @@ from jobby_server.interceptor import Gate
 from jobby_server.lifetime import Lifetimes
 from jobby_server.limits import Limits, channel_arguments
 from jobby_server.servicer import JobbyServicer
-from jobby_server.spool import Spool
+from jobby_server.state_dir import StateDir
 from jobby_server.store import Store
 
 _log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class JobbyServer:
 
     Args:
         material: its certificates.
-        spool: where the jobs' output goes; the caller closes it.
+        state: where the jobs' output goes; the caller closes it.
         limits: how much it bears.
 
     Attributes:
@@ -38,12 +38,12 @@ class JobbyServer:
         lifetimes: its streaming calls.
     """
 
-    def __init__(self, material: Material, spool: Spool, limits: Limits | None = None) -> None:
+    def __init__(self, material: Material, state: StateDir, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
         self._material = material
         self.store = Store()
         self.lifetimes = Lifetimes()
-        self._servicer = JobbyServicer(self.store, spool, self._limits)
+        self._servicer = JobbyServicer(self.store, state, self._limits)
         self._health = health.aio.HealthServicer()
         gate = Gate(Authorities(material.ca_pem), self.lifetimes)
         self._grpc = grpc.aio.server(interceptors=[gate], options=channel_arguments(self._limits))

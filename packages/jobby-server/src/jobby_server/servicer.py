@@ -18,7 +18,7 @@ from jobby_server.identity import Principal
 from jobby_server.interceptor import caller
 from jobby_server.lifetime import shutting_down
 from jobby_server.limits import Limits
-from jobby_server.spool import Spool
+from jobby_server.state_dir import StateDir
 from jobby_server.store import Record, Store
 from jobby_server.stream import FollowerSlots, send
 
@@ -34,13 +34,13 @@ class JobbyServicer:
 
     Args:
         store: the jobs.
-        spool: where their output goes.
+        state: where their output goes.
         limits: how much one owner may have.
     """
 
-    def __init__(self, store: Store, spool: Spool, limits: Limits) -> None:
+    def __init__(self, store: Store, state: StateDir, limits: Limits) -> None:
         self._store = store
-        self._spool = spool
+        self._state = state
         self._limits = limits
         self._slots = FollowerSlots(limits.followers_per_owner)
         self._starting: set[asyncio.Task[Any]] = set()
@@ -154,7 +154,7 @@ class JobbyServicer:
 
     def _start(self, job_id: uuid.UUID, command: str, args: tuple[str, ...]) -> Job:
         """Starts a job, in a thread; leaves nothing behind when it fails."""
-        folder = self._spool.make_folder(job_id)
+        folder = self._state.make_folder(job_id)
         try:
             return Job.start(
                 JobArgs(
@@ -166,7 +166,7 @@ class JobbyServicer:
                 )
             )
         except BaseException:
-            self._spool.discard(job_id)
+            self._state.discard(job_id)
             raise
 
     async def _abandon(self, job_id: uuid.UUID, launch: "asyncio.Task[Job]") -> None:
@@ -180,5 +180,5 @@ class JobbyServicer:
             _log.error("job %s: %s", job_id, error)
             return  # it stays in the store, so the drain tries again
         self._store.remove(job_id)
-        await asyncio.to_thread(self._spool.discard, job_id)
+        await asyncio.to_thread(self._state.discard, job_id)
         _log.info("job %s: stopped, because its start was cancelled before it was answered", job_id)
