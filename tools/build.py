@@ -1,12 +1,17 @@
-"""Owns `./tools/hatch run build`: an sdist and a wheel of each distribution, in dist/."""
+"""Owns `./tools/hatch run build`: an sdist of each distribution and its wheels, in dist/."""
 
+import os
+import platform
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 from harness.wheels import NAMES, build
 
 ROOT = Path(__file__).resolve().parent.parent
+# jobby-core has a wheel for each machine that it has a launcher for; see its hatch_build.py.
+MACHINES = ("x86_64", "aarch64")
 
 
 def main() -> int:
@@ -17,6 +22,15 @@ def main() -> int:
     for name in NAMES:
         print(wheels.sdist(name).relative_to(ROOT))
         print(wheels.wheel(name).relative_to(ROOT))
+    core = wheels.sdist("jobby-core")
+    for machine in MACHINES:
+        if machine != platform.machine():
+            subprocess.run(
+                ["uv", "build", "--wheel", "--python", sys.executable, "--out-dir", out, core],
+                cwd=ROOT,
+                env=os.environ | {"JOBBY_LAUNCHER_ARCH": machine},
+                check=True,
+            )
     return 0
 
 

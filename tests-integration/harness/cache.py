@@ -24,6 +24,7 @@ def inputs() -> Iterator[Path]:
         # Tests are in the sdists too, but in no wheel: a change there rebuilds nothing.
         yield from (path for path in sorted(package.glob("*.*")) if path.is_file())
         yield package / "LICENSE"
+        yield from sorted(package.glob("launcher/*"))
         for path in sorted(package.glob("src/**/*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 yield path

@@ -10,19 +10,22 @@ from jobby_core.errors import (
     IllegalMoveError,
     InvalidJobError,
     JobbyError,
+    LauncherError,
     LimitError,
+    NotStartedError,
     OutputError,
     OutputExistsError,
     OutputMissingError,
     OutputTruncatedError,
     ReaderBusyError,
     ReaderClosedError,
+    RecordError,
     StartError,
     StopError,
     WorkingDirectoryError,
 )
 from jobby_core.follow import OutputFollower
-from jobby_core.job import Job
+from jobby_core.job import Job, launcher_available
 from jobby_core.reader import OutputReader
 from jobby_core.spec import JobArgs
 from jobby_core.state import Reason, State, Status, Stream, Usage
@@ -36,7 +39,9 @@ __all__ = [
     "Job",
     "JobArgs",
     "JobbyError",
+    "LauncherError",
     "LimitError",
+    "NotStartedError",
     "OutputError",
     "OutputExistsError",
     "OutputFollower",
@@ -46,6 +51,7 @@ __all__ = [
     "ReaderBusyError",
     "ReaderClosedError",
     "Reason",
+    "RecordError",
     "StartError",
     "State",
     "Status",
@@ -53,4 +59,5 @@ __all__ = [
     "Stream",
     "Usage",
     "WorkingDirectoryError",
+    "launcher_available",
 ]

@@ -19,8 +19,14 @@ from jobby_core.errors import (
 from jobby_core.spec import JobArgs
 
 
-def start_error(args: JobArgs, error: OSError) -> JobbyError:
-    """Returns what `error`, raised by starting `args`, means to somebody who wants it started."""
+def start_error(args: JobArgs, error: OSError, *, entering: bool = False) -> JobbyError:
+    """Returns what an error means to somebody who wants `args` started.
+
+    Args:
+        args: what was to be started.
+        error: what the system said.
+        entering: whether it said so of entering the working directory.
+    """
     action = f"start {args.command!r}"
     limit = limit_error(error, action)
     if limit is not None:
@@ -33,7 +39,9 @@ def start_error(args: JobArgs, error: OSError) -> JobbyError:
         )
     # Popen puts the directory's name into the exception when the child could not enter it. That
     # says nothing where the command is the same folder.
-    if args.cwd is not None and error.filename == args.cwd != args.command:
+    entering = entering or (args.cwd is not None and error.filename == args.cwd != args.command)
+    if entering:
+        assert args.cwd is not None, "otherwise there is nothing to enter"
         return WorkingDirectoryError(
             action,
             f"cannot enter its working directory {args.cwd}: {error.strerror}",

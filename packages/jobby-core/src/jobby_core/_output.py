@@ -33,6 +33,10 @@ Version = tuple[int, bytes]
 """What tells a file from the next one of the same device and inode: its type and generation."""
 
 
+_NOWHERE: tuple[Key, Version] = (-1, -1), (0, b"")
+"""What no file is: no device and inode have negative numbers."""
+
+
 class OutputFile:
     """One output file, open for reading while somebody reads.
 
@@ -48,9 +52,10 @@ class OutputFile:
 
     __slots__ = ("_fd", "_lock", "_no_wait", "_readers", "_version", "finished", "key", "path")
 
-    def __init__(self, path: str, fd: int) -> None:
+    def __init__(self, path: str, fd: int | None) -> None:
+        """Takes the identity of the file that `fd` is open on; None if there is no file."""
         self.path: str = path
-        identity: tuple[Key, Version] = _identity(fd)
+        identity: tuple[Key, Version] = _NOWHERE if fd is None else _identity(fd)
         self.key: Key = identity[0]
         self._version: Version = identity[1]
         self.finished: bool = False  # set once, by the job
@@ -176,6 +181,21 @@ def create(path: str) -> tuple[OutputFile, int]:
     except OSError as error:
         raise _error(error, action, path) from error
     return OutputFile(path, fd), fd
+
+
+def existing(path: str) -> OutputFile:
+    """Returns the output file of a job that another process started.
+
+    One that is not there any more is told when it is read.
+    """
+    try:
+        fd = os.open(path, _OPEN)
+    except OSError:
+        return OutputFile(path, None)
+    try:
+        return OutputFile(path, fd)
+    finally:
+        os.close(fd)
 
 
 def _identity(fd: int) -> tuple[Key, Version]:

@@ -6,46 +6,70 @@ other's exit codes.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from jobby_core._poller import poller
-from jobby_core._process import Process, bury
-from jobby_core.state import Exit
+from jobby_core._stragglers import bury
+from jobby_core.state import Ending
 
-OnExit = Callable[[Exit, frozenset[int]], None]
+OnEnd = Callable[[Ending], None]
 
 
-def watch(process: Process, on_exit: OnExit) -> None:
-    """Calls `on_exit` once, when `process` and all it left in its group are gone.
+class Process(Protocol):
+    """What is waited for: a job's process, or the launcher before it."""
+
+    @property
+    def pidfd(self) -> int:
+        """Readable once it has ended."""
+
+    def reap(self) -> Ending | None:
+        """Returns how the job ended; None if it has not."""
+
+    def stragglers(self) -> list[int]:
+        """Kills what is left of an ended job; returns a pidfd for each that may not be gone."""
+
+    def close(self) -> None:
+        """Frees all that was held, `pidfd` too."""
+
+
+def watch(process: Process, on_end: OnEnd) -> None:
+    """Calls `on_end` once, when `process` and all that it left are gone.
 
     Args:
-        process: just started.
-        on_exit: gets how the process ended and the signals that `Process.send_signal`
-            sent it while alive; runs in the poller's thread and must not block.
+        process: runs; whoever started it closes it if this fails, the reaper otherwise.
+        on_end: gets how the job ended; runs in the poller's thread and must not block.
 
     Raises:
         OSError: no descriptor, thread or memory is left to wait with.
     """
-    poller.add(process.pidfd, partial(_on_leader_ended, process, on_exit))
+    poller.add(process.pidfd, partial(_on_ended, process, on_end))
 
 
-def _on_leader_ended(process: Process, on_exit: OnExit) -> None:
+def _on_ended(process: Process, on_end: OnEnd) -> None:
+    ending = process.reap()
+    if ending is None:
+        return
     poller.remove(process.pidfd)
-    reaped = process.reap()
-    assert reaped is not None, "a pidfd is readable once its process has ended"
-    exit_, stop_signals, left_behind = reaped
-    remaining = set(left_behind)
 
-    def on_gone(pidfd: int) -> None:
-        poller.remove(pidfd)
-        remaining.discard(pidfd)
-        if not remaining:
-            # All at once: a process has a new parent only when the old one is gone.
-            bury(left_behind)
-            on_exit(exit_, stop_signals)
+    def clear() -> None:
+        left = process.stragglers()
+        if not left:
+            process.close()
+            on_end(ending)
+            return
+        remaining = set(left)
 
-    # Killed processes may still be finishing a write; only when they are gone is the output
-    # complete, and only a complete output may be called finished.
-    for pidfd in left_behind:
-        poller.add(pidfd, partial(on_gone, pidfd))
-    if not left_behind:
-        on_exit(exit_, stop_signals)
+        def on_gone(pidfd: int) -> None:
+            poller.remove(pidfd)
+            remaining.discard(pidfd)
+            if not remaining:
+                # All at once: a process has a new parent only when the old one is gone.
+                bury(left)
+                clear()  # they may have forked before they died
+
+        # Killed processes may still be finishing a write; only when they are gone is the
+        # output complete, and only a complete output may be called finished.
+        for pidfd in left:
+            poller.add(pidfd, partial(on_gone, pidfd))
+
+    clear()

@@ -59,6 +59,18 @@ class ArgumentsTooLongError(StartError):
     """The command line and environment exceed what execve(2) takes."""
 
 
+class LauncherError(StartError):
+    """The launcher is not there, or cannot do its work on this system."""
+
+
+class RecordError(JobbyError):
+    """A job's folder does not tell of a job: its record is missing or damaged."""
+
+
+class NotStartedError(RecordError):
+    """The job of this folder never ran, and never will."""
+
+
 class StopError(JobbyError):
     """The job's processes may not be signalled by this process."""
 

@@ -1,19 +1,26 @@
 """Owns Job: one command's life, from its start to its outcome."""
 
+import functools
+import logging
 import os
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from jobby_core import _inotify, _output, _reaper
+from jobby_core import _inotify, _launcher, _output, _reaper, _record
+from jobby_core._adopt import adopt
+from jobby_core._direct import DirectProcess
+from jobby_core._launcher import LaunchedProcess
 from jobby_core._limits import limit_error
-from jobby_core._process import Process
-from jobby_core.errors import StartError
+from jobby_core.errors import LauncherError, LimitError, StartError
 from jobby_core.follow import OutputFollower
 from jobby_core.reader import OutputReader
 from jobby_core.spec import JobArgs
-from jobby_core.state import Exit, Status, Stream, end_state, ended, started
+from jobby_core.state import LOST, Ending, Status, Stream, ended, started
+
+_log = logging.getLogger(__name__)
 
 MAX_CHUNK_BYTES = 262_144
 """How much a follower yields at once. Smaller chunks cost more CPU a byte; larger ones
@@ -25,22 +32,25 @@ class Job:
 
     Every method may be called from any thread. The job goes on when nobody
     holds this object any more. It belongs to the process that started it: in
-    a forked child this object tells nothing new.
+    a forked child this object tells nothing new. Started with
+    `JobArgs.directory`, the job survives that process, and another one
+    attaches to it.
 
-    The main process decides: when it ends, the job has ended, and what it
-    left behind in its process group is killed before the output counts as
-    complete.
+    The main process decides: when it ends, the job has ended, and all that it
+    left behind is killed before the output counts as complete.
     """
 
     def __init__(
-        self, args: JobArgs, process: Process, outputs: dict[Stream, _output.OutputFile]
+        self, args: JobArgs, outputs: dict[Stream, _output.OutputFile], started_at: datetime
     ) -> None:
-        """Wraps a process that runs already; use `Job.start`."""
+        """Holds what is known of a job; use `Job.start` or `Job.attach`."""
         self._args = args
-        self._process = process
         self._outputs = outputs
+        self._pid = 0  # written once, before anybody else has this object
+        self._process: DirectProcess | LaunchedProcess | None = None  # likewise
         self._lock = threading.Lock()
-        self._status = started(datetime.now(UTC))  # guarded by _lock
+        self._status = started(started_at)  # guarded by _lock
+        self._callbacks: list[Callable[[Job], None]] = []  # guarded by _lock
         self._ended = threading.Event()
 
     @classmethod
@@ -52,9 +62,12 @@ class Job:
         Raises:
             OutputExistsError: an output path is taken.
             OutputError: an output file cannot be created.
+            RecordError: `JobArgs.directory` is not there, or holds another job.
             StartError: the command cannot be started; the kind says why.
             LimitError: descriptors, processes, memory or disk are exhausted.
         """
+        started_at = datetime.now(UTC)
+        launched = _is_launched(args)
         with ExitStack() as always, ExitStack() as on_error:
             outputs = {}
             fds = []
@@ -66,19 +79,52 @@ class Job:
                 on_error.callback(_unlink, outputs[stream].path)
                 always.callback(os.close, fd)
                 fds.append(fd)
-            process = Process.start(args, *fds)
-            job = cls(args, process, outputs)
+            process: DirectProcess | LaunchedProcess
+            if launched:
+                process = _launcher.start(args, *fds, started_at)
+            else:
+                process = DirectProcess.start(args, *fds)
+            job = cls(args, outputs, started_at)
             try:
-                _reaper.watch(process, job._end)
-            except OSError as error:
+                job._watch(process, f"start {args.command!r}")
+            except (LimitError, StartError):
                 process.abandon()
-                action = f"start {args.command!r}"
-                cause = error.strerror or str(error)
-                raise (
-                    limit_error(error, action) or StartError(action, cause, "see epoll_ctl(2)")
-                ) from error
+                if args.directory is not None:
+                    _record.remove(os.fspath(args.directory))
+                raise
             on_error.pop_all()
             return job
+
+    @classmethod
+    def attach(cls, directory: str | os.PathLike[str]) -> "Job":
+        """Returns the job whose record lies in `directory`, whoever started it.
+
+        It may run, and then everything works as for who started it; or it has ended. One
+        whose launcher was killed has `Reason.LOST`, and what it left is killed here. Opens
+        files, so it may block for a moment.
+
+        Raises:
+            NotStartedError: the job never ran; it is made sure that it never will.
+            RecordError: the record is missing or damaged.
+            LimitError: no descriptor is left.
+        """
+        found = adopt(os.path.abspath(directory))
+        args = found.record.args
+        outputs = {
+            Stream.STDOUT: _output.existing(os.fspath(args.stdout_path)),
+            Stream.STDERR: _output.existing(os.fspath(args.stderr_path)),
+        }
+        job = cls(args, outputs, found.record.started_at)
+        if found.process is None:
+            job._pid = found.pid
+            job._end(_record.outcome(found.record.directory) or LOST)
+            return job
+        try:
+            job._watch(found.process, f"attach to the job in {found.record.directory}")
+        except (LimitError, StartError):
+            found.process.release()
+            raise
+        return job
 
     @property
     def args(self) -> JobArgs:
@@ -88,7 +134,7 @@ class Job:
     @property
     def pid(self) -> int:
         """The main process's id; after its end it may belong to a stranger."""
-        return self._process.pid
+        return self._pid
 
     def status(self) -> Status:
         """Returns how the job stands now."""
@@ -108,11 +154,23 @@ class Job:
             raise TimeoutError(f"the job still runs after {timeout} seconds")
         return self.status()
 
-    def stop(self, *, grace_seconds: float = 0.0) -> None:
-        """Ends the job's whole process group; returns when the outcome is known.
+    def add_done_callback(self, callback: Callable[["Job"], None]) -> None:
+        """Calls `callback(job)` once the job has ended and its output is complete.
 
-        On a job that has ended already it does nothing. A process that left
-        the group (setsid(2)) is not reached.
+        At once if it has; otherwise in the library's thread, where it must not block. What
+        it raises is logged.
+        """
+        with self._lock:
+            if not self._ended.is_set():
+                self._callbacks.append(callback)
+                return
+        self._call(callback)
+
+    def stop(self, *, grace_seconds: float = 0.0) -> None:
+        """Ends all of the job; returns when the outcome is known.
+
+        On a job that has ended already it does nothing. Without a launcher, a process that
+        left the job's group (setsid(2)) is not reached.
 
         Args:
             grace_seconds: how long the job may take to end after SIGTERM
@@ -121,6 +179,8 @@ class Job:
         Raises:
             StopError: the kernel does not allow signalling the job.
         """
+        if self._process is None:
+            return
         if grace_seconds > 0:
             self._process.send_signal(signal.SIGTERM)
             if self._ended.wait(grace_seconds):
@@ -173,16 +233,71 @@ class Job:
         _check_offset(offset)
         return OutputReader(self._outputs[stream], offset)
 
-    def _end(self, exit_: Exit, stop_signals: frozenset[int]) -> None:
+    def _watch(self, process: DirectProcess | LaunchedProcess, action: str) -> None:
+        self._process, self._pid = process, process.pid
+        try:
+            _reaper.watch(process, self._end)
+        except OSError as error:
+            cause = error.strerror or str(error)
+            raise (
+                limit_error(error, action) or StartError(action, cause, "see epoll_ctl(2)")
+            ) from error
+
+    def _end(self, ending: Ending) -> None:
         """Publishes the outcome, then wakes everybody; in the reaper's thread, once."""
-        now = datetime.now(UTC)
+        at: datetime | None = datetime.now(UTC)
+        if ending.elapsed_seconds is not None:
+            # By a clock that nobody sets; and right also for a job that ended long ago.
+            at = self._status.started_at + timedelta(seconds=ending.elapsed_seconds)
+        elif self._process is None:
+            at = None
         with self._lock:
-            self._status = ended(self._status, end_state(exit_, stop_signals), exit_, now)
-        for output in self._outputs.values():
-            output.finished = True
-        self._ended.set()
+            self._status = ended(self._status, ending, at)
+            for output in self._outputs.values():
+                output.finished = True
+            self._ended.set()
+            callbacks, self._callbacks = self._callbacks, []
         for output in self._outputs.values():
             _inotify.shared.wake(output.key)
+        for callback in callbacks:
+            self._call(callback)
+
+    def _call(self, callback: Callable[["Job"], None]) -> None:
+        try:
+            callback(self)
+        except Exception:  # noqa: BLE001 - the others have a right to be called, too
+            _log.exception("a callback of %r failed", self)
+
+
+def launcher_available() -> bool:
+    """Returns whether jobs get a launcher here.
+
+    Without one, a job and its outcome do not survive this process, what leaves the job's
+    process group is not killed, and `JobArgs.directory` and the limits are refused.
+    """
+    return _launcher.path() is not None
+
+
+def _is_launched(args: JobArgs) -> bool:
+    if launcher_available():
+        return True
+    for name in ("directory", "max_output_bytes", "timeout_seconds"):
+        if getattr(args, name) is not None:
+            raise LauncherError(
+                f"start {args.command!r} with {name}",
+                "that needs the launcher, which jobby-core has for x86-64 and aarch64 Linux only",
+                f"leave {name} out, or install jobby-core's wheel for this platform",
+            )
+    _say_what_is_lost()
+    return False
+
+
+@functools.cache
+def _say_what_is_lost() -> None:
+    _log.warning(
+        "jobs are started without a launcher: they and their exit codes do not survive this "
+        "process, and what leaves a job's process group is not killed"
+    )
 
 
 def _check_offset(offset: int) -> None:

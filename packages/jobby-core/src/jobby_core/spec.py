@@ -21,7 +21,14 @@ class JobArgs:
         stdout_path: where standard output is kept; must not exist yet.
         stderr_path: where standard error is kept; must not exist yet.
         cwd: the job's working directory; None is this process's own.
-        env: the job's whole environment; None is this process's own.
+        env: the job's whole environment, to which only `JOBBY_JOB` is added, a mark by
+            which its processes are found again; None is this process's own.
+        directory: an existing folder, private to this user, for the job's record: with it
+            the job survives this process, and `Job.attach` finds it again.
+        label: free text that the record keeps for whoever attaches.
+        max_output_bytes: how much both outputs together may hold; once they exceed
+            it, the job is stopped (`Reason.OUTPUT_LIMIT`).
+        timeout_seconds: how long the job may run; then it is stopped (`Reason.TIMED_OUT`).
 
     Raises:
         InvalidJobError: a field is empty, holds a NUL, cannot be encoded, or
@@ -35,6 +42,10 @@ class JobArgs:
     stderr_path: str | os.PathLike[str]
     cwd: str | os.PathLike[str] | None = None
     env: Mapping[str, str] | None = field(default=None, hash=False)
+    directory: str | os.PathLike[str] | None = None
+    label: str = ""
+    max_output_bytes: int | None = None
+    timeout_seconds: float | None = None
 
     def __post_init__(self) -> None:
         _check_text("command", self.command)
@@ -49,8 +60,12 @@ class JobArgs:
             object.__setattr__(self, name, _absolute(name, getattr(self, name)))
         if self.stdout_path == self.stderr_path:
             raise _invalid("stderr_path", "it is the same as stdout_path", "name two files")
-        if self.cwd is not None:
-            object.__setattr__(self, "cwd", _absolute("cwd", self.cwd))
+        for name in ("cwd", "directory"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _absolute(name, getattr(self, name)))
+        _check_limit("max_output_bytes", self.max_output_bytes, 1, 2**63 - 1)
+        # As many milliseconds as fit, and more than any clock lives.
+        _check_limit("timeout_seconds", self.timeout_seconds, 0.001, 1e12)
         if self.env is not None:
             _check_env(self.env)
             object.__setattr__(self, "env", MappingProxyType(dict(self.env)))
@@ -81,6 +96,11 @@ def _absolute(name: str, value: str | os.PathLike[str]) -> str:
     if not path:
         raise _invalid(name, "it is empty", "name a path")
     return os.path.abspath(path)
+
+
+def _check_limit(name: str, value: float | None, least: float, most: float) -> None:
+    if value is not None and not least <= value <= most:
+        raise _invalid(name, f"{value} is not between {least} and {most}", "leave it out for none")
 
 
 def _check_env(env: Mapping[str, str]) -> None:

@@ -84,6 +84,33 @@ _UNKNOWN = Exit(None, None)
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """All that is known of a job's end.
+
+    Attributes:
+        exit: how its main process ended.
+        stop_signals: the signals that the library sent it while it was alive.
+        cause: for which reason it sent them; None if it sent none.
+        disk_full: whether the disk that holds an output was full at the end.
+        lost: whether the end was seen by nobody.
+        elapsed_seconds: how long the main process ran; None if not known.
+        usage: what its processes used; None if not known.
+    """
+
+    exit: Exit
+    stop_signals: frozenset[int] = frozenset()
+    cause: Reason | None = None
+    disk_full: bool = False
+    lost: bool = False
+    elapsed_seconds: float | None = None
+    usage: Usage | None = None
+
+
+LOST = Ending(_UNKNOWN, lost=True)
+"""The end that nobody saw."""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """A job at one moment; it never changes afterwards.
 
@@ -129,18 +156,25 @@ def end_state(exit_: Exit, stop_signals: frozenset[int]) -> State:
     return State.COMPLETED
 
 
-def ended(status: Status, to: State, exit_: Exit, at: datetime) -> Status:
-    """Returns the status after `status` once the job has ended in state `to`.
+def ended(status: Status, ending: Ending, at: datetime | None) -> Status:
+    """Returns the status after `status` once the job has ended.
+
+    Args:
+        status: the one before.
+        ending: how it ended.
+        at: when; None if that is not known.
 
     Raises:
-        IllegalMoveError: `to` cannot follow `status.state`.
+        IllegalMoveError: `status` is an end already.
     """
+    to = State.COMPLETED if ending.lost else end_state(ending.exit, ending.stop_signals)
     if to not in _NEXT[status.state]:
         raise IllegalMoveError(
             f"move a job from {status.state.value} to {to.value}",
             "that is no legal move",
             "this is a defect in the library: report it",
         )
+    exit_ = ending.exit
     code = exit_.code if exit_.signal is None else 128 + exit_.signal
     return Status(
         state=to,
@@ -148,4 +182,17 @@ def ended(status: Status, to: State, exit_: Exit, at: datetime) -> Status:
         signal=exit_.signal,
         started_at=status.started_at,
         ended_at=at,
+        reason=_reason(to, ending),
+        usage=ending.usage,
     )
+
+
+def _reason(state: State, ending: Ending) -> Reason:
+    if ending.lost:
+        return Reason.LOST
+    if state is State.STOPPED:
+        return ending.cause or Reason.STOPPED
+    if ending.disk_full:
+        # The job may not have noticed: a shell's loop over failing writes still exits with 0.
+        return Reason.DISK_FULL
+    return Reason.EXITED if ending.exit.signal is None else Reason.SIGNALED

@@ -1,4 +1,8 @@
-"""Owns one job's process group: starts it, signals all of it, reaps its leader."""
+"""Owns a job's process group without a launcher: starts it, signals all of it, reaps its leader.
+
+For platforms that have no launcher. What is lost without one: the job and its outcome don't
+survive this process, and a process that leaves the group (setsid(2)) is not killed.
+"""
 
 import os
 import signal
@@ -7,12 +11,13 @@ import threading
 from contextlib import suppress
 
 from jobby_core._diagnosis import start_error
+from jobby_core._stragglers import MARK, kill_group
 from jobby_core.errors import StartError, StopError
 from jobby_core.spec import JobArgs
-from jobby_core.state import Exit
+from jobby_core.state import Ending, Exit
 
 
-class Process:
+class DirectProcess:
     """A child process that leads its own session and process group.
 
     Attributes:
@@ -31,7 +36,7 @@ class Process:
         self._stop_signals: frozenset[int] = frozenset()  # guarded by _lock
 
     @classmethod
-    def start(cls, args: JobArgs, stdout_fd: int, stderr_fd: int) -> "Process":
+    def start(cls, args: JobArgs, stdout_fd: int, stderr_fd: int) -> "DirectProcess":
         """Starts the command; when this returns, it was executed.
 
         Raises:
@@ -54,7 +59,7 @@ class Process:
                 stdout=stdout_fd,
                 stderr=stderr_fd,
                 cwd=args.cwd,
-                env=args.env,
+                env={**(os.environ if args.env is None else args.env), MARK: os.urandom(8).hex()},
                 start_new_session=True,
             )
         except OSError as error:
@@ -70,7 +75,7 @@ class Process:
             raise start_error(args, error) from error
         return cls(child.pid, pidfd)
 
-    def send_signal(self, signum: int) -> None:
+    def send_signal(self, signum: signal.Signals) -> None:
         """Sends `signum` to the whole group, unless its leader has ended already.
 
         Raises:
@@ -112,15 +117,13 @@ class Process:
         """Looks whether the leader has ended, and leaves it a zombie (waitid(2), WNOWAIT)."""
         return os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
 
-    def reap(self) -> tuple[Exit, frozenset[int], list[int]] | None:
-        """Reaps the ended leader and kills what it left behind in its group.
+    def reap(self) -> Ending | None:
+        """Reaps the ended leader, and kills what it left behind in its group.
 
-        Closes `pidfd`. Only the reaper calls this.
+        Only the reaper calls this.
 
         Returns:
-            None if the leader has not ended. Otherwise how it ended, which
-            signals `send_signal` sent it while alive, and a pidfd for each process
-            that was left behind: killed, but perhaps not gone yet. `bury` closes these.
+            how it ended; None if it has not.
         """
         with self._lock:
             exit_ = Exit(None, None)
@@ -134,68 +137,18 @@ class Process:
                     os.killpg(self.pid, signal.SIGKILL)
                 os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
             self._reaped = True
-            sent = self._stop_signals
+            return Ending(exit_, self._stop_signals)
+
+    def stragglers(self) -> list[int]:
+        """Kills what is left of the group; returns a pidfd for each that may not be gone yet."""
+        return kill_group(self.pid)
+
+    def close(self) -> None:
+        """Closes the pidfd."""
         os.close(self.pidfd)
-        return exit_, sent, _left_behind(self.pid)
 
 
 def _exit(result: os.waitid_result) -> Exit:
     if result.si_code == os.CLD_EXITED:
         return Exit(result.si_status, None)
     return Exit(None, result.si_status)
-
-
-def bury(pidfds: list[int]) -> None:
-    """Closes the pidfds of processes that are gone.
-
-    Reaps those that became this process's children when their parent ended,
-    as they do where it is a container's init or a subreaper (prctl(2)).
-    """
-    for pidfd in pidfds:
-        with suppress(ChildProcessError):  # as a rule they are init's
-            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
-        os.close(pidfd)
-
-
-def _left_behind(group: int) -> list[int]:
-    """Kills the processes in the group whose leader was just reaped; returns a pidfd for each.
-
-    They were killed before, unless somebody else reaped the leader.
-    """
-    try:
-        os.killpg(group, 0)
-        names = [name for name in os.listdir("/proc") if name.isdigit()]
-    except OSError:
-        # By far the most common: nobody is left. Or nobody whom we may signal; or no descriptor
-        # to look with.
-        return []
-    if str(group) in names:
-        return []  # a stranger got the id anew, and the group is the stranger's
-    pidfds = (_kill(int(name), group) for name in names)
-    return [pidfd for pidfd in pidfds if pidfd is not None]
-
-
-def _kill(pid: int, group: int) -> int | None:
-    """Kills a process if it is in the group; returns its pidfd."""
-    if not _is_member(pid, group):
-        return None
-    try:
-        pidfd = os.pidfd_open(pid)
-    except OSError:
-        return None  # gone meanwhile; or no descriptor left to wait with
-    try:
-        # Asked again: the pidfd may be that of a stranger who got the id in between.
-        if _is_member(pid, group):
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            return pidfd
-    except (ProcessLookupError, PermissionError):
-        pass  # gone meanwhile; or under another user, and not ours to end or to wait for
-    os.close(pidfd)
-    return None
-
-
-def _is_member(pid: int, group: int) -> bool:
-    try:
-        return os.getpgid(pid) == group
-    except OSError:
-        return False  # gone meanwhile

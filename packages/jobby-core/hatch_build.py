@@ -1,0 +1,71 @@
+"""Owns the building of the launcher: one static program for a wheel of one platform.
+
+The compiler comes from PyPI (ziglang) and carries its own C library, so a build needs
+nothing of the system, and any x86-64 or aarch64 machine builds for both.
+"""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+# Needs the kernel only, and no C library of the system: the tags are those of the oldest
+# systems that the installers know.
+TAGS = {
+    "x86_64": "py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.musllinux_1_1_x86_64",
+    "aarch64": "py3-none-manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64",
+}
+ARCHITECTURE = "JOBBY_LAUNCHER_ARCH"
+"""Names the machine to build for; this one, if it is not set; "none" builds no launcher."""
+
+WARNINGS = ("-std=c17", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror")
+
+
+class LauncherHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling ships no types
+    """Builds launcher.c into the wheel, or beside the package for an editable install."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Builds the launcher, where there is one for the platform; called before the wheel."""
+        machine = os.environ.get(ARCHITECTURE) or platform.machine()
+        if sys.platform != "linux" or machine not in TAGS:
+            self.app.display_warning(
+                f"no launcher for {machine}: jobs and their outcomes will not survive the process "
+                "that starts them, and what leaves a job's process group is not killed"
+            )
+            return
+        root = Path(self.root)
+        if version == "editable":
+            compile_launcher(root, machine, root / "src" / "jobby_core" / "jobby-launcher")
+            return
+        self._scratch = tempfile.mkdtemp(prefix="jobby-launcher-")
+        program = Path(self._scratch, "jobby-launcher")
+        compile_launcher(root, machine, program)
+        build_data["force_include"][str(program)] = "jobby_core/jobby-launcher"
+        build_data["pure_python"] = False
+        build_data["tag"] = TAGS[machine]
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Removes what was built once it is in the wheel."""
+        del version, build_data, artifact_path
+        if scratch := getattr(self, "_scratch", None):
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def compile_launcher(root: Path, machine: str, program: Path) -> None:
+    """Compiles the launcher of the package in `root` to `program`, which is then complete."""
+    unfinished = program.with_suffix(".new")
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-musl"),
+            *("-static", "-Os", "-s", *WARNINGS, "-o", str(unfinished)),
+            str(root / "launcher" / "launcher.c"),
+        ],
+        check=True,
+    )
+    unfinished.replace(program)  # a running launcher keeps the file it was started from

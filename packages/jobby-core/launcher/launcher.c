@@ -1,0 +1,401 @@
+/* Owns one job's life: starts its command, outlives whoever asked for it, records how it
+ * ended, and leaves none of its processes behind.
+ *
+ *     jobby-launcher REPORT RECORD FOLDER OUTCOME CGROUP WATCH1 WATCH2 \
+ *                    MAX_OUTPUT_BYTES TIMEOUT_MS MARK CWD COMMAND [ARGUMENT]...
+ *
+ * The first seven are descriptors, inherited; -1 is none. It opens nothing of its own but
+ * what lies below them, and /proc/self/task/N/children. Standard input, output and error are the job's.
+ *
+ *   REPORT   a pipe: `struct report` once the command runs or cannot, later the outcome
+ *   RECORD   the job's record; locked (F_SETLK) for as long as this process lives
+ *   FOLDER   the folder of OUTCOME, which is renamed there from outcome.new to outcome
+ *   OUTCOME  outcome.new, OUTCOME_BYTES long already, so that a full disk cannot lose it
+ *   CGROUP   a cgroup v2 folder for the job alone
+ *   WATCH…   the folders of standard output and error, to be told when they are written
+ *
+ * It is to be started as the leader of a session. Signals ask it to act: ASK passes SIGTERM
+ * on to the job, KILL kills all of it. Every other signal that can be blocked is.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The numbers that jobby_core/_launcher.py knows too. Real-time signals by number: the C
+ * libraries disagree about SIGRTMIN. */
+enum { ASK = 40, KILL = 41, WRITTEN = 42 };
+enum { OUTCOME_BYTES = 512 };
+enum step { STARTED, RECORD_LOCK, SUBREAPER, CHILDREN, MARK, WATCH, FORK, CGROUP, CHDIR, EXEC };
+
+struct report {
+    int32_t step;
+    int32_t error;
+    int32_t pid;
+};
+
+/* How long to let outputs grow between two looks, at most; and how much a job may be
+ * expected to write in a millisecond, so that one near its limit is looked at in time. */
+enum { PACE_MS = 100, BYTES_A_MS = 4 << 20 };
+
+struct launcher {
+    int report, record, folder, outcome, cgroup, watches[2];
+    int children; /* /proc/self/task/N/children: opened while there is a descriptor left */
+    uint64_t max_output;
+    int64_t timeout_ms;
+    pid_t pid, main;
+    int64_t started_us;
+    const char *cause; /* why it was killed, or "" */
+    bool asked, killed;
+    bool written;       /* something may have been written since the last look */
+    uint64_t seen;      /* the outputs' size at the last look */
+    int64_t look_at_ms; /* when to look at the outputs again; 0 is when told to */
+    /* What the child that becomes the command needs, and tells; it shares this memory. */
+    const char *cwd;
+    char **command;
+    sigset_t mask;
+    volatile bool gave_up;
+};
+
+static int64_t now_us(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now); /* not the wall clock, which may jump */
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+static int64_t now_ms(void) { return now_us() / 1000; }
+
+static void write_all(int fd, const void *data, size_t size) {
+    const char *at = data;
+    while (size > 0) {
+        ssize_t count = write(fd, at, size);
+        if (count < 0 && errno == EINTR) continue;
+        if (count <= 0) return; /* nobody listens any more; SIGPIPE is blocked */
+        at += count;
+        size -= (size_t)count;
+    }
+}
+
+static void report(int fd, enum step step, int error, pid_t pid) {
+    struct report message = {(int32_t)step, error, pid};
+    write_all(fd, &message, sizeof message);
+}
+
+_Noreturn static void give_up(const struct launcher *self, enum step step) {
+    report(self->report, step, errno, 0);
+    _exit(1);
+}
+
+/* Writes the whole of OUTCOME, padded, in one go: it lies within one sector. */
+static bool put_outcome(int fd, const char *text) {
+    char line[OUTCOME_BYTES];
+    size_t length = strlen(text);
+    memset(line, ' ', sizeof line);
+    memcpy(line, text, length < sizeof line ? length : sizeof line - 1);
+    line[sizeof line - 1] = '\n';
+    return pwrite(fd, line, sizeof line, 0) == (ssize_t)sizeof line;
+}
+
+static void note_running(const struct launcher *self, pid_t pid) {
+    char text[64];
+    if (self->outcome < 0) return;
+    snprintf(text, sizeof text, "{\"running\": %d}", pid);
+    put_outcome(self->outcome, text);
+}
+
+/* --- starting ----------------------------------------------------------- */
+
+/* Takes the record's lock. It tells whoever reads the record that this job is alive, and by
+ * which process (F_GETLK). An unlinked record has been given up meanwhile by somebody who
+ * held the lock: then this job must not start. */
+static void lock_record(const struct launcher *self) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    struct stat status;
+    if (self->record < 0) return;
+    if (fcntl(self->record, F_SETLK, &lock) < 0 || fstat(self->record, &status) < 0)
+        give_up(self, RECORD_LOCK);
+    if (status.st_nlink == 0) {
+        errno = ESTALE;
+        give_up(self, RECORD_LOCK);
+    }
+}
+
+/* Asks to be told of the next write below the outputs' folders: dnotify, once (F_NOTIFY in
+ * fcntl(2)). Not inotify, whose instances are limited to some 128 a user. */
+static bool arm(const struct launcher *self) {
+    for (int i = 0; i < 2; i++) {
+        int fd = self->watches[i];
+        if (fd >= 0 && (fcntl(fd, F_SETSIG, WRITTEN) < 0 || fcntl(fd, F_NOTIFY, DN_MODIFY) < 0))
+            return false;
+    }
+    return true;
+}
+
+static int become(void *argument) {
+    struct launcher *self = argument;
+    enum step step = EXEC;
+    setpgid(0, 0); /* a group of its own: signals to it don't reach the launcher */
+    /* Killing the launcher is killing the job: nobody would watch over it. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != self->pid) _exit(1); /* it was killed just before */
+    if (self->cgroup >= 0) {
+        int procs = openat(self->cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+        if (procs < 0 || write(procs, "0", 1) != 1) step = CGROUP;
+    }
+    if (step == EXEC && *self->cwd && chdir(self->cwd) < 0) step = CHDIR;
+    if (step == EXEC) {
+        sigprocmask(SIG_SETMASK, &self->mask, NULL);
+        execvp(self->command[0], self->command);
+    }
+    report(self->report, step, errno, 0);
+    self->gave_up = true;
+    _exit(1);
+}
+
+static void start(struct launcher *self) {
+    static _Alignas(16) char stack[1 << 16];
+    note_running(self, 0); /* before: from here on a record without an end means a lost job */
+    self->pid = getpid();
+    self->started_us = now_us();
+    /* As vfork(2), which not every C library has: no page tables are copied, and this returns
+     * when the child has executed the command or given up. */
+    self->main = clone(become, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, self);
+    if (self->main < 0) give_up(self, FORK);
+    if (self->gave_up) _exit(1);
+    note_running(self, self->main);
+    report(self->report, STARTED, 0, self->main);
+}
+
+/* --- killing ------------------------------------------------------------ */
+
+static void send(int signum, pid_t to) { kill(to, signum); } /* ESRCH: it is gone, so be it */
+
+/* Signals each direct child. Nobody else reaps them, so none of the ids can be a stranger's. */
+static void signal_children(const struct launcher *self, int signum) {
+    char text[4096];
+    ssize_t count;
+    pid_t pid = 0;
+    lseek(self->children, 0, SEEK_SET);
+    while ((count = read(self->children, text, sizeof text)) > 0)
+        for (ssize_t i = 0; i < count; i++) {
+            if (text[i] >= '0' && text[i] <= '9') {
+                pid = pid * 10 + (text[i] - '0');
+            } else if (pid > 0) {
+                send(signum, pid);
+                pid = 0;
+            }
+        }
+}
+
+static void kill_cgroup(const struct launcher *self) {
+    if (self->cgroup < 0) return;
+    int fd = openat(self->cgroup, "cgroup.kill", O_WRONLY | O_CLOEXEC); /* Linux 5.14 */
+    if (fd < 0) return;
+    (void)!write(fd, "1", 1);
+    close(fd);
+}
+
+/* Kills until nothing is left. What leaves the group or the session, or forks twice, has this
+ * process for its parent once its own is dead: it is a subreaper (prctl(2)). */
+static void kill_the_rest(const struct launcher *self) {
+    kill_cgroup(self);
+    signal_children(self, SIGKILL);
+    for (;;) {
+        pid_t pid = waitpid(-1, NULL, 0);
+        if (pid < 0 && errno == ECHILD) return;
+        while (pid > 0) pid = waitpid(-1, NULL, WNOHANG);
+        if (pid < 0 && errno == ECHILD) return;
+        signal_children(self, SIGKILL); /* those that were just inherited */
+    }
+}
+
+static bool main_has_ended(const struct launcher *self, siginfo_t *info) {
+    memset(info, 0, sizeof *info);
+    return waitid(P_PID, (id_t)self->main, info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           info->si_pid == self->main;
+}
+
+static void kill_job(struct launcher *self, const char *cause) {
+    siginfo_t info;
+    if (main_has_ended(self, &info)) return; /* by itself: the kill came too late */
+    if (!*self->cause) self->cause = cause;
+    self->killed = true;
+    send(SIGKILL, -self->main);
+    send(SIGKILL, self->main); /* which may have left its group */
+}
+
+static void ask_job(struct launcher *self) {
+    siginfo_t info;
+    if (main_has_ended(self, &info)) return;
+    if (!*self->cause) self->cause = "stopped";
+    self->asked = true;
+    send(SIGTERM, -self->main);
+    if (getpgid(self->main) != self->main) send(SIGTERM, self->main);
+}
+
+/* --- watching the outputs ------------------------------------------------ */
+
+static uint64_t size_of(int fd) {
+    struct stat status;
+    return fstat(fd, &status) < 0 || status.st_size < 0 ? 0 : (uint64_t)status.st_size;
+}
+
+static uint64_t outputs_size(void) { return size_of(STDOUT_FILENO) + size_of(STDERR_FILENO); }
+
+static bool is_full(int fd) {
+    struct statvfs disk;
+    if (fstatvfs(fd, &disk) < 0 || disk.f_blocks == 0) return false; /* unlimited tmpfs: 0 */
+    return (geteuid() == 0 ? disk.f_bfree : disk.f_bavail) == 0;
+}
+
+static bool disk_is_full(void) { return is_full(STDOUT_FILENO) || is_full(STDERR_FILENO); }
+
+/* Looks at what was written, then waits a little before it asks to be told again: a watch
+ * that stays makes each tiny write of the job dearer. */
+static void look(struct launcher *self) {
+    int64_t pace = PACE_MS;
+    self->written = false;
+    self->seen = outputs_size();
+    if (self->max_output > 0) {
+        if (self->seen > self->max_output) {
+            kill_job(self, "output_limit");
+            return;
+        }
+        uint64_t left = (self->max_output - self->seen) / BYTES_A_MS;
+        if (left < PACE_MS) pace = left < 1 ? 1 : (int64_t)left;
+    }
+    if (disk_is_full()) {
+        kill_job(self, "disk_full");
+        return;
+    }
+    self->look_at_ms = now_ms() + pace;
+}
+
+/* --- the end ------------------------------------------------------------- */
+
+static void record(const struct launcher *self, const siginfo_t *info) {
+    char text[OUTCOME_BYTES];
+    struct rusage used;
+    getrusage(RUSAGE_CHILDREN, &used);
+    bool exited = info->si_code == CLD_EXITED;
+    snprintf(text, sizeof text,
+             "{\"version\": 1, \"pid\": %d, \"code\": %d, \"signal\": %d, \"asked\": %s, "
+             "\"killed\": %s, \"cause\": \"%s\", \"disk_full\": %s, \"elapsed_us\": %lld, "
+             "\"user_us\": %lld, \"system_us\": %lld, \"max_rss_kib\": %ld}",
+             self->main, exited ? info->si_status : -1, exited ? 0 : info->si_status,
+             self->asked ? "true" : "false", self->killed ? "true" : "false", self->cause,
+             disk_is_full() ? "true" : "false", (long long)(now_us() - self->started_us),
+             (long long)used.ru_utime.tv_sec * 1000000 + used.ru_utime.tv_usec,
+             (long long)used.ru_stime.tv_sec * 1000000 + used.ru_stime.tv_usec, used.ru_maxrss);
+    if (self->folder >= 0) {
+        /* To the disk before it gets its name: half an outcome is never seen. */
+        if (put_outcome(self->outcome, text)) {
+            fsync(self->outcome);
+            (void)!renameat(self->folder, "outcome.new", self->folder, "outcome");
+            fsync(self->folder);
+        }
+    }
+    write_all(self->report, text, strlen(text));
+}
+
+/* Waits for the main process to end; acts on what it is told meanwhile. */
+static void watch_over(struct launcher *self, const sigset_t *signals, siginfo_t *info) {
+    while (!main_has_ended(self, info)) {
+        int64_t now = now_ms(), until = INT64_MAX;
+        if (self->timeout_ms > 0) until = self->started_us / 1000 + self->timeout_ms;
+        if (until <= now) {
+            self->timeout_ms = 0;
+            kill_job(self, "timed_out");
+            continue;
+        }
+        if (self->look_at_ms && self->look_at_ms <= now) {
+            self->look_at_ms = 0;
+            /* Arm, then compare: what was written in between would otherwise be missed. */
+            arm(self);
+            if (outputs_size() != self->seen) self->written = true;
+        }
+        if (self->written && !self->look_at_ms) {
+            look(self);
+            continue;
+        }
+        if (self->look_at_ms && self->look_at_ms < until) until = self->look_at_ms;
+        siginfo_t told;
+        struct timespec rest = {(time_t)((until - now) / 1000), (until - now) % 1000 * 1000000};
+        int signum = until == INT64_MAX ? sigwaitinfo(signals, &told)
+                                        : sigtimedwait(signals, &told, &rest);
+        if (signum == ASK) ask_job(self);
+        if (signum == KILL) kill_job(self, "stopped");
+        if (signum == WRITTEN || signum == SIGIO) self->written = true; /* SIGIO: queue full */
+        if (signum == SIGCHLD) {
+            /* Descendants that were inherited and ended by themselves. */
+            siginfo_t each = {0};
+            while (waitid(P_ALL, 0, &each, WEXITED | WNOHANG | WNOWAIT) == 0 && each.si_pid > 0 &&
+                   each.si_pid != self->main) {
+                waitpid(each.si_pid, NULL, 0);
+                each.si_pid = 0;
+            }
+        }
+    }
+}
+
+static bool to_number(const char *text, int64_t *number) {
+    char *end;
+    errno = 0;
+    *number = strtoll(text, &end, 10);
+    return *text && !*end && errno == 0;
+}
+
+int main(int argc, char **argv) {
+    struct launcher self = {.cause = ""};
+    char path[64];
+    int64_t numbers[9];
+    sigset_t signals;
+    siginfo_t info;
+    if (argc < 13) return 2; /* by hand: there is nobody to report to */
+    for (int i = 0; i < 9; i++)
+        if (!to_number(argv[i + 1], &numbers[i])) return 2;
+    for (int i = 0; i < 7; i++)
+        if (numbers[i] > 2) fcntl((int)numbers[i], F_SETFD, FD_CLOEXEC);
+    self.report = (int)numbers[0];
+    self.record = (int)numbers[1];
+    self.folder = (int)numbers[2];
+    self.outcome = (int)numbers[3];
+    self.cgroup = (int)numbers[4];
+    self.watches[0] = (int)numbers[5];
+    self.watches[1] = (int)numbers[6];
+    self.max_output = (uint64_t)numbers[7];
+    self.timeout_ms = numbers[8];
+    self.cwd = argv[11];
+    self.command = argv + 12;
+    signal(SIGCHLD, SIG_DFL); /* inherited as ignored, it would lose the exit status (wait(2)) */
+    sigfillset(&signals);
+    sigprocmask(SIG_BLOCK, &signals, &self.mask);
+    lock_record(&self);
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0) give_up(&self, SUBREAPER);
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", getpid());
+    self.children = open(path, O_RDONLY | O_CLOEXEC);
+    if (self.children < 0) give_up(&self, CHILDREN);
+    if (putenv(argv[10]) != 0) give_up(&self, MARK);
+    if (!arm(&self)) give_up(&self, WATCH);
+    start(&self);
+    (void)!chdir("/"); /* keep no folder of the caller's busy */
+    watch_over(&self, &signals, &info);
+    /* The main process is a zombie still: its group cannot be anybody else's. */
+    send(SIGKILL, -self.main);
+    kill_the_rest(&self);
+    record(&self, &info);
+    return 0;
+}

@@ -1,0 +1,103 @@
+"""Owns how a job stands that another process started: it runs, has ended, or is lost."""
+
+import os
+from dataclasses import dataclass
+
+from jobby_core import _cgroup, _record
+from jobby_core._launcher import LaunchedProcess, wait_for
+from jobby_core._limits import limit_error
+from jobby_core._record import Record
+from jobby_core._stragglers import bury, kill_marked
+from jobby_core.errors import NotStartedError, RecordError
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A job of another process.
+
+    Attributes:
+        record: what was started.
+        pid: its main process's id; 0 if not known.
+        process: what it runs in; None if it has ended, or nobody watches over it.
+    """
+
+    record: Record
+    pid: int
+    process: LaunchedProcess | None
+
+
+def adopt(directory: str) -> Adopted:
+    """Looks at a job's folder.
+
+    Raises:
+        NotStartedError: the job never ran, and now never will.
+        RecordError: the record is missing or damaged.
+        LimitError: no descriptor is left.
+    """
+    record, record_fd = _record.read(directory)
+    try:
+        while True:
+            launcher = _record.holder(record_fd)
+            if launcher is not None:
+                process = _open(record, record_fd, launcher)
+                if process is None:
+                    continue  # it ended just now
+                return Adopted(record, process.pid, process)
+            if _record.outcome(directory) is not None:
+                return Adopted(record, _record.main_pid(directory) or 0, None)
+            pid = _record.main_pid(directory)
+            if pid is not None:
+                if _record.holder(record_fd) is not None:
+                    continue  # it began just now
+                if _record.outcome(directory) is not None:
+                    continue  # it ended just now
+                _end_lost(record)
+                return Adopted(record, pid, None)
+            if _record.fence(directory, record_fd):
+                raise NotStartedError(
+                    f"attach to the job in {directory}",
+                    "whoever was about to start it ended before it ran",
+                    "start it again, in another folder",
+                    path=directory,
+                )
+    finally:
+        os.close(record_fd)
+
+
+def _end_lost(record: Record) -> None:
+    """Ends what a killed launcher has left, then records that the outcome is not known."""
+    if record.cgroup is not None:
+        _cgroup.kill(record.cgroup)
+    while left := kill_marked(record.mark, None):  # again: they may have forked meanwhile
+        for pidfd in left:
+            wait_for(pidfd)
+        bury(left)
+    if record.cgroup is not None:
+        _cgroup.remove(record.cgroup)
+    _record.put_lost(record.directory)
+
+
+def _open(record: Record, record_fd: int, launcher: int) -> LaunchedProcess | None:
+    """Returns the running job; None if its launcher has just ended."""
+    action = f"attach to the job in {record.directory}"
+    if launcher <= 0:
+        raise RecordError(
+            action,
+            "it runs in another PID namespace",
+            "attach from where it was started",
+            path=record.directory,
+        )
+    try:
+        pidfd = os.pidfd_open(launcher)
+    except ProcessLookupError:
+        return None
+    except OSError as error:
+        raise limit_error(error, action) or RecordError(
+            action, error.strerror or str(error), "see pidfd_open(2)", path=record.directory
+        ) from error
+    # Asked again: the id may have gone to a stranger before the pidfd was open.
+    if _record.holder(record_fd) != launcher:
+        os.close(pidfd)
+        return None
+    pid = _record.main_pid(record.directory) or 0
+    return LaunchedProcess(record, pid, pidfd, launcher=launcher)

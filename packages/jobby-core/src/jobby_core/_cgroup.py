@@ -1,0 +1,67 @@
+"""Owns a job's cgroup: a v2 folder of its own, where this process may make one.
+
+With `cgroup.kill` (Linux 5.14, cgroups(7)) the kernel ends all of a job at once, however
+fast it forks. Without one the launcher does it process by process.
+"""
+
+import functools
+import os
+from contextlib import suppress
+
+
+def create(mark: str) -> tuple[str, int] | None:
+    """Makes a cgroup named after `mark` below this process's own.
+
+    Returns:
+        its path, and a descriptor of the folder, which the caller closes; None where that
+        cannot be had: no v2 hierarchy, or none that this user may write to.
+    """
+    parent = _own()
+    if parent is None:
+        return None
+    path = f"{parent}/jobby-{mark}"
+    try:
+        os.mkdir(path)
+    except OSError:
+        return None
+    try:
+        return path, os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        remove(path)
+        return None
+
+
+def kill(path: str) -> None:
+    """Kills all that is in the cgroup; one that is gone is no error."""
+    with suppress(OSError), open(f"{path}/cgroup.kill", "w") as file:
+        file.write("1")
+
+
+def remove(path: str) -> None:
+    """Removes the cgroup, which is empty; one that is gone is no error."""
+    with suppress(OSError):
+        os.rmdir(path)
+
+
+@functools.cache
+def _own() -> str | None:
+    """Returns the folder of this process's own v2 cgroup, if children can be made in it."""
+    try:
+        with open("/proc/self/cgroup") as file:
+            groups = [line.rstrip("\n") for line in file]
+        with open("/proc/self/mountinfo") as file:
+            mounts = [line.split() for line in file]
+    except OSError:
+        return None
+    # "0::" is the v2 hierarchy (cgroups(7)); in mountinfo the type follows a lone "-".
+    group = next((line[3:] for line in groups if line.startswith("0::")), None)
+    mount = next((m for m in mounts if m[m.index("-") + 1] == "cgroup2"), None)
+    if group is None or mount is None:
+        return None
+    root, point = mount[3], mount[4]
+    inside = group if root == "/" else group.removeprefix(root)
+    path = f"{point}{inside}".rstrip("/")
+    usable = os.path.exists(f"{path}/cgroup.procs") and os.access(path, os.W_OK)
+    # Where the job's processes could not be moved to, a folder is of no use: moving wants
+    # to write to the cgroup.procs of the common ancestor too.
+    return path if usable and os.access(f"{path}/cgroup.procs", os.W_OK) else None

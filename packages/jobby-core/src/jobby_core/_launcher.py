@@ -1,0 +1,314 @@
+"""Owns the launcher: the small program between this process and a job.
+
+It leads the job's session, outlives whoever started it, records the outcome, and when the
+main process has ended it kills every process the job has left anywhere (launcher.c).
+"""
+
+import errno
+import os
+import select
+import signal
+import struct
+import subprocess
+import threading
+from contextlib import ExitStack, suppress
+from datetime import datetime
+from enum import IntEnum
+from pathlib import Path
+from typing import Final
+
+from jobby_core import _cgroup, _record
+from jobby_core._diagnosis import start_error
+from jobby_core._limits import limit_error
+from jobby_core._record import Record
+from jobby_core._stragglers import MARK, kill_marked
+from jobby_core.errors import JobbyError, LauncherError, StopError
+from jobby_core.spec import JobArgs
+from jobby_core.state import LOST, Ending
+
+_OVERRIDE: Final = "JOBBY_LAUNCHER"
+_BUILT_IN: Final = Path(__file__).with_name("jobby-launcher")
+
+
+class _Step(IntEnum):
+    """What the launcher was at when it gave up; as in launcher.c."""
+
+    STARTED = 0
+    RECORD_LOCK = 1
+    SUBREAPER = 2
+    CHILDREN = 3
+    MARK = 4
+    WATCH = 5
+    FORK = 6
+    CGROUP = 7
+    CHDIR = 8
+    EXEC = 9
+
+
+# As in launcher.c, where SIGTERM and SIGKILL would not do: they are for the job.
+_SIGNALS: Final = {signal.SIGTERM: 40, signal.SIGKILL: 41}
+_REPORT: Final = struct.Struct("iii")
+_NONE: Final = -1
+
+
+def path() -> str | None:
+    """Returns the launcher's path; None where there is none for this platform.
+
+    `JOBBY_LAUNCHER` in the environment names another one, or is "none".
+    """
+    override = os.environ.get(_OVERRIDE)
+    if override:
+        return None if override == "none" else override
+    return os.fspath(_BUILT_IN) if _BUILT_IN.exists() else None
+
+
+class LaunchedProcess:
+    """A job's main process, behind its launcher.
+
+    Attributes:
+        pid: the main process's id; 0 if that is not known.
+        pidfd: becomes readable when the launcher has ended, which it does last.
+    """
+
+    def __init__(
+        self, record: Record, pid: int, pidfd: int, *, launcher: int, report: int = _NONE
+    ) -> None:
+        """Wraps a launcher that runs.
+
+        Args:
+            record: of its job.
+            pid: the main process's id.
+            pidfd: the launcher's.
+            launcher: the launcher's id.
+            report: the pipe to it; none if it is not a child of this process.
+        """
+        self.pid = pid
+        self.pidfd = pidfd
+        self._record = record
+        self._launcher = launcher
+        self._report = report
+        self._parent = os.getpid()
+        self._lost = False  # the reaper's thread alone
+        self._lock = threading.Lock()
+        self._closed = False  # guarded by _lock
+
+    def send_signal(self, signum: signal.Signals) -> None:
+        """Has the launcher send SIGTERM or SIGKILL to the job, unless that has ended.
+
+        Raises:
+            StopError: the kernel does not allow it (kill(2), EPERM), or this is a
+                forked child of the process that started it.
+        """
+        if os.getpid() != self._parent and not self._closed:
+            raise StopError(
+                f"signal the job of process {self.pid}",
+                "it belongs to the process that this one was forked from",
+                "stop it there",
+            )
+        with self._lock:  # over a call that doesn't block: the descriptor must not be closed
+            if self._closed:
+                return
+            try:
+                signal.pidfd_send_signal(self.pidfd, _SIGNALS[signum])
+            except ProcessLookupError:
+                return
+            except PermissionError:
+                raise StopError(
+                    f"signal the job of process {self.pid}",
+                    "it runs under another user",
+                    "stop it as that user or as root",
+                ) from None
+
+    def abandon(self) -> None:
+        """Kills and reaps a job that was just started and that nobody watches."""
+        self.send_signal(signal.SIGKILL)
+        wait_for(self.pidfd)
+        self.close()
+
+    def release(self) -> None:
+        """Lets go of a job that another process started; it runs on."""
+        with self._lock:
+            self._closed = True
+        os.close(self.pidfd)
+
+    def reap(self) -> Ending | None:
+        """Returns how the job ended; None if the launcher has not ended. Only for the reaper."""
+        if not _is_readable(self.pidfd):
+            return None
+        ending = self._reported()
+        if ending is None and self._record.args.directory is not None:
+            ending = _record.outcome(self._record.directory)
+        self._lost = ending is None
+        if self._lost and self._record.cgroup is not None:
+            _cgroup.kill(self._record.cgroup)
+        return ending or LOST
+
+    def stragglers(self) -> list[int]:
+        """Kills what a lost job has left; returns pidfds. A launcher that ended leaves nothing."""
+        if not self._lost:
+            return []
+        # As long as the launcher is a zombie, its session's id cannot be anybody else's.
+        session = self._launcher if self._report != _NONE else None
+        return kill_marked(self._record.mark, session)
+
+    def close(self) -> None:
+        """Reaps the launcher, and frees all that was held for it."""
+        with suppress(ChildProcessError):  # another process's child
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        with self._lock:
+            self._closed = True
+        os.close(self.pidfd)
+        if self._report != _NONE:
+            os.close(self._report)
+        if self._record.cgroup is not None:
+            _cgroup.remove(self._record.cgroup)
+        if self._lost and self._record.args.directory is not None:
+            _record.put_lost(self._record.directory)
+
+    def _reported(self) -> Ending | None:
+        if self._report == _NONE:
+            return None
+        # The launcher has ended, and with it the only writer: this doesn't block.
+        try:
+            return _record.parse_outcome(os.read(self._report, 4096))
+        except ValueError:
+            return None
+
+
+def start(args: JobArgs, stdout_fd: int, stderr_fd: int, started_at: datetime) -> LaunchedProcess:
+    """Starts a launcher, and has it start the command; when this returns, that was executed.
+
+    Raises:
+        StartError: the command cannot be started; the kind says why.
+        RecordError: the job's folder holds another job, or cannot be written to.
+        LimitError: no process, descriptor, memory or disk space is left for it.
+    """
+    program = path()
+    assert program is not None, "asked before"
+    mark = os.urandom(8).hex()
+    with ExitStack() as always, ExitStack() as on_error:
+        cgroup = _cgroup.create(mark)
+        cgroup_fd = _NONE
+        if cgroup is not None:
+            cgroup_fd = cgroup[1]
+            always.callback(os.close, cgroup_fd)
+            on_error.callback(_cgroup.remove, cgroup[0])
+        record = Record(args, mark, None if cgroup is None else cgroup[0], started_at)
+        record_fd = folder_fd = outcome_fd = _NONE
+        if args.directory is not None:
+            files = _record.create(record, always)
+            on_error.callback(_record.discard, record.directory)
+            record_fd, folder_fd, outcome_fd = files.record, files.folder, files.outcome
+        try:
+            watches = _open_folders(args, folder_fd, always)
+            report, told = os.pipe2(os.O_CLOEXEC)
+        except OSError as error:
+            raise start_error(args, error) from error
+        on_error.callback(os.close, report)
+        inherited = (told, record_fd, folder_fd, outcome_fd, cgroup_fd, *watches)
+        try:
+            child = _spawn(program, args, mark, (stdout_fd, stderr_fd), inherited)
+        finally:
+            os.close(told)
+        step, error_number, pid = _read_report(report)
+        if step is not _Step.STARTED:
+            os.waitpid(child, 0)
+            raise _start_error(args, step, error_number)
+        try:
+            pidfd = os.pidfd_open(child)
+        except OSError as error:
+            os.kill(child, _SIGNALS[signal.SIGKILL])
+            os.waitpid(child, 0)
+            raise start_error(args, error) from error
+        on_error.pop_all()
+        return LaunchedProcess(record, pid, pidfd, launcher=child, report=report)
+
+
+def wait_for(pidfd: int) -> None:
+    """Waits until a process has ended."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.poll()
+
+
+def _is_readable(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _open_folders(args: JobArgs, folder_fd: int, close: ExitStack) -> tuple[int, int]:
+    """Opens the folders of the outputs; the launcher is told of writes there."""
+    folders = [os.path.dirname(p) for p in (args.stdout_path, args.stderr_path)]
+    fds = []
+    for folder in dict.fromkeys(folders):
+        if folder == args.directory:
+            fds.append(folder_fd)
+            continue
+        fds.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        close.callback(os.close, fds[-1])
+    return fds[0], fds[1] if len(fds) > 1 else _NONE
+
+
+def _spawn(
+    program: str, args: JobArgs, mark: str, outputs: tuple[int, int], inherited: tuple[int, ...]
+) -> int:
+    timeout_ms = 0 if args.timeout_seconds is None else max(1, round(args.timeout_seconds * 1000))
+    numbers = (*inherited, args.max_output_bytes or 0, timeout_ms)
+    try:
+        # Only these options: whatever makes Popen fork for real (preexec_fn, user, …)
+        # copies the page tables of a large process, at up to 185 ms a start.
+        child = subprocess.Popen(
+            [
+                program,
+                *map(str, numbers),
+                f"{MARK}={mark}",
+                os.fspath(args.cwd or ""),
+                args.command,
+                *args.args,
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=outputs[0],
+            stderr=outputs[1],
+            env=args.env,
+            start_new_session=True,
+            pass_fds=[fd for fd in inherited if fd != _NONE],
+        )
+    except OSError as error:
+        too_long = error.errno == errno.E2BIG
+        if too_long or limit_error(error, "") or error.filename != program:
+            raise start_error(args, error) from error
+        raise LauncherError(
+            f"start {args.command!r}",
+            f"its launcher {program} cannot be started: {error.strerror}",
+            f"reinstall jobby-core where programs may be executed, or set {_OVERRIDE}=none",
+        ) from error
+    # Popen's own bookkeeping would reap the process from any later Popen call in this
+    # program once this object is gone; the reaper is the only one that may.
+    child.returncode = 0
+    return child.pid
+
+
+def _read_report(report: int) -> tuple[_Step | None, int, int]:
+    message = os.read(report, _REPORT.size)
+    if len(message) != _REPORT.size:
+        return None, 0, 0
+    step, error_number, pid = _REPORT.unpack(message)
+    return _Step(step), error_number, pid
+
+
+def _start_error(args: JobArgs, step: _Step | None, error_number: int) -> JobbyError:
+    """Returns what it means that the launcher gave up at `step`; None is that it vanished."""
+    error = OSError(error_number, os.strerror(error_number))
+    if step is _Step.EXEC:
+        return start_error(args, error)
+    if step is _Step.CHDIR:
+        return start_error(args, error, entering=True)
+    action = f"start {args.command!r}"
+    if step is None:
+        return LauncherError(action, "its launcher was killed", "try again")
+    return limit_error(error, action) or LauncherError(
+        action,
+        f"its launcher failed at {step.name.lower()}: {error.strerror}",
+        f"see launcher.c for what it needs of the system, or set {_OVERRIDE}=none",
+    )

@@ -1,0 +1,279 @@
+"""Owns a job's folder: the record of what was started, and of how it ended.
+
+`job` is written before the launcher starts and locked by it for as long as it lives, so
+whoever comes later can tell a running job from one that is lost, and by which process it is
+watched over. `outcome.new` lies ready from the start, so that a full disk cannot lose the
+outcome; renamed to `outcome`, it is complete.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import stat
+import struct
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from jobby_core._limits import limit_error
+from jobby_core.errors import InvalidJobError, JobbyError, RecordError
+from jobby_core.spec import JobArgs
+from jobby_core.state import LOST, Ending, Exit, Reason, Usage
+
+OUTCOME_BYTES: Final = 512  # as in launcher.c
+
+_VERSION: Final = 1
+_RECORD, _OUTCOME, _OUTCOME_NEW = "job", "outcome", "outcome.new"
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_PRIVATE = stat.S_IRUSR | stat.S_IWUSR
+# struct flock of fcntl(2) where off_t has 64 bits; the last item only pads.
+_FLOCK = struct.Struct("hhqqi0q")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a job's folder tells of its start.
+
+    Attributes:
+        args: what was started; without its environment, which may hold secrets.
+        mark: what its processes are known by.
+        cgroup: the path of its cgroup, or None.
+        started_at: when (UTC).
+    """
+
+    args: JobArgs
+    mark: str
+    cgroup: str | None
+    started_at: datetime
+
+    @property
+    def directory(self) -> str:
+        """The folder."""
+        assert self.args.directory is not None, "a record lies in it"
+        return os.fspath(self.args.directory)
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The descriptors that a launcher is given, closed by whoever made them."""
+
+    record: int
+    folder: int
+    outcome: int
+
+
+def create(record: Record, close: ExitStack) -> Files:
+    """Writes a job's record.
+
+    Args:
+        record: what to write.
+        close: gets the closing of the descriptors.
+
+    Raises:
+        LimitError: the disk or quota is full, or no descriptor is left.
+        RecordError: the folder holds a job already, or cannot be written to.
+    """
+    args = record.args
+    text = json.dumps(
+        {
+            "version": _VERSION,
+            "command": args.command,
+            "args": args.args,
+            "stdout_path": args.stdout_path,
+            "stderr_path": args.stderr_path,
+            "cwd": args.cwd,
+            "label": args.label,
+            "max_output_bytes": args.max_output_bytes,
+            "timeout_seconds": args.timeout_seconds,
+            "mark": record.mark,
+            "cgroup": record.cgroup,
+            "started_us": round(record.started_at.timestamp() * 1e6),
+        }
+    )
+    try:
+        folder = os.open(record.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        close.callback(os.close, folder)
+        fds = []
+        # The record last: where there is one, an outcome that isn't there was taken away.
+        for name, content in (
+            (_OUTCOME_NEW, b" " * (OUTCOME_BYTES - 1) + b"\n"),
+            (_RECORD, text.encode()),
+        ):
+            fds.append(os.open(name, _CREATE, _PRIVATE, dir_fd=folder))
+            close.callback(os.close, fds[-1])
+            written = os.write(fds[-1], content)
+            if written != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise _error(record.directory, "write", error) from error
+    return Files(record=fds[1], folder=folder, outcome=fds[0])
+
+
+def discard(directory: str) -> None:
+    """Removes the record of a job that could not be started."""
+    for name in (_RECORD, _OUTCOME_NEW):
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(directory, name))
+
+
+def remove(directory: str) -> None:
+    """Removes the record of a job that was started and, at once, killed again."""
+    discard(directory)
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(directory, _OUTCOME))
+
+
+def read(directory: str) -> tuple[Record, int]:
+    """Reads a job's record.
+
+    Returns:
+        it, and the descriptor of its file, which the caller closes.
+
+    Raises:
+        RecordError: there is none, or it is damaged.
+        LimitError: no descriptor is left.
+    """
+    path = os.path.join(directory, _RECORD)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise _error(directory, "read", error) from error
+    try:
+        with open(fd, "rb", closefd=False) as file:
+            fields = json.loads(file.read())
+        return _record(directory, fields), fd
+    except (ValueError, TypeError, KeyError, InvalidJobError) as error:
+        os.close(fd)
+        raise RecordError(
+            f"read the job in {directory}",
+            f"its record is damaged ({error})",
+            "restore it from a backup, or remove the folder",
+            path=path,
+        ) from error
+    except OSError as error:
+        os.close(fd)
+        raise _error(directory, "read", error) from error
+
+
+def outcome(directory: str) -> Ending | None:
+    """Returns how the job of this folder ended; None if no outcome was recorded (yet)."""
+    try:
+        with open(os.path.join(directory, _OUTCOME), "rb") as file:
+            return parse_outcome(file.read(OUTCOME_BYTES))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return LOST
+
+
+def parse_outcome(text: bytes) -> Ending:
+    """Reads what the launcher wrote of a job's end.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    fields = json.loads(text)
+    try:
+        if fields["version"] != _VERSION:
+            raise ValueError(f"it has version {fields['version']}, not {_VERSION}")
+        if fields.get("lost"):
+            return LOST
+        signum = int(fields["signal"])
+        sent = {signal.SIGTERM: fields["asked"], signal.SIGKILL: fields["killed"]}
+        return Ending(
+            exit=Exit(None, signum) if signum else Exit(int(fields["code"]), None),
+            stop_signals=frozenset(signum for signum, was_sent in sent.items() if was_sent),
+            cause=Reason(fields["cause"]) if fields["cause"] else None,
+            disk_full=bool(fields["disk_full"]),
+            elapsed_seconds=fields["elapsed_us"] / 1e6,
+            usage=Usage(
+                user_seconds=fields["user_us"] / 1e6,
+                system_seconds=fields["system_us"] / 1e6,
+                max_rss_bytes=int(fields["max_rss_kib"]) * 1024,
+            ),
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{error!r}") from error
+
+
+def main_pid(directory: str) -> int | None:
+    """Returns the main process's id; 0 if that is not known; None if the job has not run (yet)."""
+    for name in (_OUTCOME_NEW, _OUTCOME):
+        try:
+            with open(os.path.join(directory, name), "rb") as file:
+                text = file.read(OUTCOME_BYTES).strip()
+        except OSError:
+            continue
+        if not text:
+            return None
+        with suppress(ValueError, TypeError, AttributeError):
+            fields = json.loads(text)
+            return int(fields.get("running", fields.get("pid")))
+    return 0
+
+
+def put_lost(directory: str) -> None:
+    """Records that nobody saw the job's end, so that everybody says the same from now on."""
+    with suppress(OSError):  # then it is found lost again the next time
+        path = os.path.join(directory, _OUTCOME_NEW)
+        with open(path, "w") as file:
+            json.dump({"version": _VERSION, "lost": True, "pid": 0}, file)
+        os.rename(path, os.path.join(directory, _OUTCOME))
+
+
+def holder(record_fd: int) -> int | None:
+    """Returns the id of the launcher that holds the record's lock; None if there is none.
+
+    The kernel names the process (F_GETLK in fcntl(2)), so the id is right while it lives.
+    """
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(record_fd, fcntl.F_GETLK, asked))
+    return None if kind == fcntl.F_UNLCK else pid
+
+
+def fence(directory: str, record_fd: int) -> bool:
+    """Makes sure that the job of this folder never starts; False if it has.
+
+    A launcher that is about to start takes the lock and then looks whether the record is
+    still there. Here the record is removed while the lock is held.
+    """
+    try:
+        fcntl.lockf(record_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    discard(directory)
+    return True
+
+
+def _record(directory: str, fields: dict[str, Any]) -> Record:
+    if fields["version"] != _VERSION:
+        raise ValueError(f"it has version {fields['version']}, not {_VERSION}")
+    names = ("command", "args", "stdout_path", "stderr_path", "cwd", "label")
+    limits = ("max_output_bytes", "timeout_seconds")
+    args = JobArgs(**{name: fields[name] for name in (*names, *limits)}, directory=directory)
+    return Record(
+        args,
+        mark=str(fields["mark"]),
+        cgroup=fields["cgroup"],
+        started_at=datetime.fromtimestamp(fields["started_us"] / 1e6, UTC),
+    )
+
+
+def _error(directory: str, verb: str, error: OSError) -> JobbyError:
+    action = f"{verb} a job's record in {directory}"
+    way_outs = {
+        errno.EEXIST: ("it holds a job already", "give each job a folder of its own"),
+        errno.ENOENT: ("it holds no job", "name the folder that the job was started with"),
+        errno.EROFS: ("it is on a read-only file system", "mount it for writing"),
+    }
+    if verb == "write" and error.errno == errno.ENOENT:
+        way_outs[errno.ENOENT] = ("there is no such folder", "make it first")
+    cause, way_out = way_outs.get(
+        error.errno or 0, (error.strerror or str(error), "check that this user may write there")
+    )
+    return limit_error(error, action, directory) or RecordError(
+        action, cause, way_out, path=directory
+    )

@@ -1,0 +1,109 @@
+"""Owns finding and killing what a job left behind, where no launcher did it.
+
+The pidfds it returns are those of processes that were killed but may not be gone yet; only
+when they are is the job's output complete.
+"""
+
+import os
+import select
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+
+MARK = "JOBBY_JOB"
+"""The variable in a job's environment that its processes are known by."""
+
+Belongs = Callable[[int], bool]
+
+
+def kill_group(group: int) -> list[int]:
+    """Kills the processes in the group whose leader was just reaped; returns a pidfd for each.
+
+    They were killed before, unless somebody else reaped the leader.
+    """
+    try:
+        os.killpg(group, 0)
+    except OSError:
+        # By far the most common: nobody is left. Or nobody whom we may signal.
+        return []
+    names = _processes()
+    if str(group) in names:
+        return []  # a stranger got the id anew, and the group is the stranger's
+    return _kill_each(names, lambda pid: os.getpgid(pid) == group)
+
+
+def kill_marked(mark: str, session: int | None) -> list[int]:
+    """Kills the processes of a job whose launcher is dead; returns a pidfd for each.
+
+    A process that has both left the session and cleared its environment is not found.
+
+    Args:
+        mark: the value of `MARK` in their environment.
+        session: the launcher's session, if its id cannot be a stranger's by now.
+    """
+    entry = f"{MARK}={mark}".encode()
+
+    def belongs(pid: int) -> bool:
+        if session is not None and os.getsid(pid) == session and pid != session:
+            return True
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return entry in file.read().split(b"\0")
+
+    return _kill_each(_processes(), belongs)
+
+
+def bury(pidfds: list[int]) -> None:
+    """Closes the pidfds of processes that are gone.
+
+    Reaps those that became this process's children when their parent ended,
+    as they do where it is a container's init or a subreaper (prctl(2)).
+    """
+    for pidfd in pidfds:
+        with suppress(ChildProcessError):  # as a rule they are init's
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+        os.close(pidfd)
+
+
+def _processes() -> list[str]:
+    try:
+        return [name for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return []  # no descriptor to look with
+
+
+def _kill_each(names: list[str], belongs: Belongs) -> list[int]:
+    pidfds = (_kill(int(name), belongs) for name in names)
+    return [pidfd for pidfd in pidfds if pidfd is not None]
+
+
+def _kill(pid: int, belongs: Belongs) -> int | None:
+    """Kills a process if it belongs to the job; returns its pidfd."""
+    if not _is_ours(pid, belongs):
+        return None
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return None  # gone meanwhile; or no descriptor left to wait with
+    try:
+        # Asked again: the pidfd may be that of a stranger who got the id in between. A zombie
+        # has let go of the output already, and may stay one for long.
+        if _is_ours(pid, belongs) and not _has_ended(pidfd):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            return pidfd
+    except (ProcessLookupError, PermissionError):
+        pass  # gone meanwhile; or under another user, and not ours to end or to wait for
+    os.close(pidfd)
+    return None
+
+
+def _has_ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _is_ours(pid: int, belongs: Belongs) -> bool:
+    try:
+        return belongs(pid)
+    except OSError:
+        return False  # gone meanwhile, or another user's
