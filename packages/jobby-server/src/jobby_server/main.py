@@ -51,11 +51,17 @@ async def _run(settings: ServerConfig) -> int:
     if material.sample:
         _check_samples(settings)
     await tls.prove_tls13_only(material)
-    state = StateDir.temporary(settings.output_dir)
+    if settings.state_dir is not None:
+        state, what = StateDir.named(settings.state_dir), "jobs are kept"
+    else:
+        state = StateDir.temporary(settings.output_dir)
+        what = "output is kept" if settings.output_dir else "output is held"
     try:
-        server = JobbyServer(material, state)
+        server = JobbyServer(
+            material, state, keep=settings.keep, stop_jobs=settings.stop_jobs_on_exit
+        )
         bound = await server.start(settings.listen)
-        _log.info("output is %s in %s", "kept" if settings.output_dir else "held", state.path)
+        _log.info("%s in %s", what, state.path)
         _log.info("listening on %s", bound)
         await quit_.wait()
         _log.info("shutting down; a second signal hurries")
@@ -64,7 +70,7 @@ async def _run(settings: ServerConfig) -> int:
         state.close()
     if not ended:
         _exit_hard(len(server.store))
-    _log.info("ended")
+    _log.info("ended; %d jobs run on", len(server.store))
     return 0
 
 

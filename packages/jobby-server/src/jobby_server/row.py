@@ -149,3 +149,39 @@ def decode(found: tuple[Any, ...]) -> Row:
         stdout_bytes=stdout_bytes,
         stderr_bytes=stderr_bytes,
     )
+
+
+def label(row: Row) -> str:
+    """Returns what a job's own folder keeps of its row, should the database be lost."""
+    return json.dumps(
+        {
+            "owner": row.owner.name,
+            "authority": row.owner.authority,
+            "groups": sorted(row.groups),
+            "request_id": None if row.request_id is None else row.request_id.hex(),
+            "boot_id": row.boot_id,
+            "created_us": row.created_us,
+        }
+    )
+
+
+def from_label(job_id: uuid.UUID, text: str, status: Status) -> Row:
+    """Returns the row that `label` was given, with another status.
+
+    Raises:
+        ValueError: that is no such label.
+    """
+    try:
+        fields = json.loads(text)
+        request_id = fields["request_id"]
+        return Row(
+            id=job_id,
+            owner=Owner(str(fields["owner"]), str(fields["authority"])),
+            groups=frozenset(map(str, fields["groups"])),
+            request_id=None if request_id is None else bytes.fromhex(request_id),
+            boot_id=str(fields["boot_id"]),
+            created_us=int(fields["created_us"]),
+            status=status,
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"it is no label of a job ({error!r})") from error

@@ -116,6 +116,11 @@ class StateDir:
             ) from error
         return folder
 
+    def sizes(self, job_id: uuid.UUID) -> tuple[int, int]:
+        """Returns how many bytes a job's two outputs have; 0 of one that was removed."""
+        folder = self.folder(job_id)
+        return _size(folder / "stdout"), _size(folder / "stderr")
+
     def discard(self, job_id: uuid.UUID) -> None:
         """Removes a job's folder and what is in it; a missing one is no error."""
         folder = self.folder(job_id)
@@ -144,6 +149,13 @@ class StateDir:
         elif not self.durable:
             with contextlib.suppress(OSError):  # not empty: this is what was to be kept
                 self.path.rmdir()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _take(path: Path) -> int:

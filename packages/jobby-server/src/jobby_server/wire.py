@@ -84,10 +84,15 @@ def stream(output_type: int) -> Stream:
     return wanted
 
 
-def status_response(status: Status) -> jobby_pb2.GetStatusResponse:
+def status_response(
+    status: Status, *, stopped_by: str = "", stdout_bytes: int = 0, stderr_bytes: int = 0
+) -> jobby_pb2.GetStatusResponse:
     """Writes how a job stands."""
     response = jobby_pb2.GetStatusResponse(
-        current_status=jobby_pb2.Status.Value(_STATUS_NAMES[status.state])
+        current_status=jobby_pb2.Status.Value(_STATUS_NAMES[status.state]),
+        stopped_by=stopped_by,
+        stdout_bytes=stdout_bytes,
+        stderr_bytes=stderr_bytes,
     )
     if status.state is State.COMPLETED and status.exit_code is not None:
         response.exit_code = status.exit_code
