@@ -438,10 +438,12 @@ def started(
             popen.kill()
 
 
-def failing(files: Files, *arguments: str, **variables: str) -> tuple[int, str]:
+def failing(
+    files: Files, *arguments: str, wrapper: Sequence[str] = (), **variables: str
+) -> tuple[int, str]:
     """Runs a server that is not to start; returns its exit code and what it said."""
     done = subprocess.run(
-        server_command(*arguments),
+        [*wrapper, *server_command(*arguments)],
         cwd=files.folder,
         env=server_environment(**variables),
         capture_output=True,

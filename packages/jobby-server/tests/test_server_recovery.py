@@ -116,8 +116,8 @@ def test_a_job_that_ended_meanwhile_has_its_true_outcome(
             other = await first.alice.run_job("sh", "-c", f"read x < {fifo}; kill -9 $$")
         fifo.release()
         fifo.release()
-        await until(lambda: (folder(state_dir, job) / "outcome").exists())
-        await until(lambda: (folder(state_dir, other) / "outcome").exists())
+        await until((folder(state_dir, job) / "outcome").exists)
+        await until((folder(state_dir, other) / "outcome").exists)
         async with once(ca, state_dir) as second:
             status = await second.status(job)
             assert (status.exit_code, status.stdout_bytes) == (9, 5)
@@ -216,13 +216,11 @@ def test_a_job_that_never_ran_is_none(ca: Authority, state_dir: Path) -> None:
     run(scenario())
 
 
-Damage = Callable[[Path, bytes], None]
-LOSSES: dict[str, Damage] = {
+LOSSES: dict[str, Callable[[Path, bytes], object]] = {
     "its folder is gone": lambda state_dir, job: folder(state_dir, job).rmdir(),
-    "its record is damaged": lambda state_dir, job: (
-        (folder(state_dir, job) / "job").write_text("{"),
-        None,
-    )[1],
+    "its record is damaged": lambda state_dir, job: (folder(state_dir, job) / "job").write_text(
+        "{"
+    ),
     "the machine went down": lambda state_dir, job: edit(
         state_dir, "UPDATE jobs SET boot_id = 'another'"
     ),
@@ -248,12 +246,17 @@ def test_what_may_have_run_is_lost_and_never_started_again(
     run(scenario())
 
 
-@pytest.mark.parametrize("damage", ["overwritten", "removed"])
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "overwritten": lambda database: database.write_bytes(os.urandom(100_000)),
+    "removed": lambda database: database.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_lost_database_is_rebuilt_from_the_folders(
     ca: Authority, state_dir: Path, fifo: Fifo, damage: str
 ) -> None:
     """Owners, request ids, outcomes and running jobs: each folder tells of its own."""
-    database = state_dir / "jobs.sqlite"
 
     async def scenario() -> None:
         async with once(ca, state_dir) as first:
@@ -263,12 +266,7 @@ def test_a_lost_database_is_rebuilt_from_the_folders(
             his = await first.bob.run_job("true")
             await first.bob.wait(his)
             await until(lambda: first.running.server.store.ended_count == 2)
-        for suffix in ("-wal", "-shm"):
-            Path(f"{database}{suffix}").unlink(missing_ok=True)
-        if damage == "removed":
-            database.unlink()
-        else:
-            database.write_bytes(os.urandom(100_000))
+        DAMAGES[damage](state_dir / "jobs.sqlite")
         async with once(ca, state_dir) as second:
             status = await second.status(done)
             assert (status.exit_code, status.stdout_bytes) == (3, 4)
@@ -281,7 +279,8 @@ def test_a_lost_database_is_rebuilt_from_the_folders(
             fifo.release()
             assert (await second.alice.wait(running)).exit_code == 4
             await until(lambda: second.running.server.store.ended_count == 3)
-        assert len(list(state_dir.glob("jobs.sqlite.corrupt-*"))) == (damage == "overwritten")
+        aside = [name for name in os.listdir(state_dir) if ".corrupt-" in name]
+        assert len(aside) == (damage == "overwritten")
         async with once(ca, state_dir) as third:
             assert (await third.status(running)).exit_code == 4
 
@@ -367,6 +366,11 @@ def test_a_server_holds_no_ended_job(ca: Authority, state_dir: Path) -> None:
     run(scenario())
 
 
+def parent(pid: int) -> int:
+    """Returns a process's parent (proc_pid_stat(5))."""
+    return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+
+
 def test_a_killed_launcher_is_a_lost_job(ca: Authority, state_dir: Path) -> None:
     """Found by the next server: not running, no exit code, and nothing of it is left."""
 
@@ -374,13 +378,7 @@ def test_a_killed_launcher_is_a_lost_job(ca: Authority, state_dir: Path) -> None
         async with once(ca, state_dir) as first:
             job = await first.alice.run_job("sh", "-c", "echo $$; exec sleep 1000")
             pid = int((await anext(aiter(first.alice.follow(job)))).data)
-        launcher = int(
-            next(
-                line.split()[1]
-                for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-                if line.startswith("PPid:")
-            )
-        )
+        launcher = parent(pid)
         os.kill(launcher, signal.SIGKILL)
         await until(lambda: not alive(pid))
         async with once(ca, state_dir) as second:

@@ -78,15 +78,14 @@ def place(request: pytest.FixtureRequest, state_dir: Path) -> Path | None:
 
 async def known(client: Client, jobs: list[bytes]) -> list[bytes]:
     """Returns those of the jobs that the server knows."""
-    found = []
-    for job in jobs:
-        try:
-            await client.status(pb.GetStatusRequest(job_id=job))
-        except grpc.aio.AioRpcError as error:
-            assert error.code() is NOT_FOUND
+    requests = [client.status(pb.GetStatusRequest(job_id=job)) for job in jobs]
+    answers = await asyncio.gather(*requests, return_exceptions=True)
+    for each in answers:
+        if isinstance(each, grpc.aio.AioRpcError):
+            assert each.code() is NOT_FOUND
         else:
-            found.append(job)
-    return found
+            assert isinstance(each, pb.GetStatusResponse)
+    return [job for job, each in zip(jobs, answers, strict=True) if not isinstance(each, Exception)]
 
 
 @pytest.mark.parametrize("keep", [Keep(jobs=3), Keep(bytes=3 * 7 + 1)])

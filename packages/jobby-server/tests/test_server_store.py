@@ -70,7 +70,9 @@ class Kit:
     async def start(self, *command: str, owner: Owner = ALICE.owner) -> uuid.UUID:
         """Starts a job, as the server does."""
         job_id = await self.keep(owner)
-        folder = self.state.make_folder(job_id)
+        folder = self.state.folder(job_id)
+        if not self.state.durable:
+            self.state.make_folder(job_id)
         job = Job.start(
             JobArgs(
                 command[0],

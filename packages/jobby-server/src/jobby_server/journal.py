@@ -36,7 +36,7 @@ class _Operation:
 
 
 class Journal:
-    """A database on one event loop, behind one thread.
+    """A database on one event loop, behind one thread; one in memory needs none.
 
     What is waiting when the thread looks becomes one transaction, so that many
     jobs share the cost of one write to the disk. An answer means that the
@@ -52,6 +52,7 @@ class Journal:
         self._path = path
         self._queue: queue.SimpleQueue[_Operation | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._memory: sqlite3.Connection | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def open(self) -> bool:
@@ -66,6 +67,9 @@ class Journal:
             ConfigError: it cannot be used; the text says why.
         """
         self._loop = asyncio.get_running_loop()
+        if self._path is None:
+            self._memory, _ = database.open_or_replace(None)
+            return False
         opened: asyncio.Future[bool] = self._loop.create_future()
         self._thread = threading.Thread(
             target=self._work, args=(opened,), name="jobby-journal", daemon=True
@@ -79,7 +83,7 @@ class Journal:
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> "asyncio.Future[_T]":
-        """Has the thread call `operation`; the answer comes once it is on the disk.
+        """Has `operation` called; the answer comes once it is on the disk.
 
         It happens whether or not the answer is waited for.
 
@@ -94,7 +98,7 @@ class Journal:
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> "asyncio.Future[_T]":
-        """Has the thread call `operation`, which changes nothing.
+        """Has `operation` called, which changes nothing.
 
         Raises:
             JournalError: through the answer: it could not be read.
@@ -103,6 +107,9 @@ class Journal:
 
     async def close(self) -> None:
         """Does what was asked for until now, and closes the database; again is no error."""
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
         if self._thread is None:
             return
         thread, self._thread = self._thread, None
@@ -114,12 +121,15 @@ class Journal:
     ) -> "asyncio.Future[_T]":
         assert self._loop is not None, "open comes first"
         answer: asyncio.Future[_T] = self._loop.create_future()
-        if self._thread is None:
+        task = _Operation(lambda connection: operation(connection, *args, **kwargs), writes, answer)
+        if self._thread is not None:
+            self._queue.put(task)
+        elif self._memory is None:
             answer.set_exception(JournalError(sqlite3.ProgrammingError("the journal is closed")))
-            return answer
-        self._queue.put(
-            _Operation(lambda connection: operation(connection, *args, **kwargs), writes, answer)
-        )
+        elif writes:
+            _deliver(_commit(self._memory, [task]))
+        else:
+            _deliver([(answer, *_attempt(self._memory, task))])
         return answer
 
     # --- in the thread -------------------------------------------------------

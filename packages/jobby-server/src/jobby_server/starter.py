@@ -134,15 +134,9 @@ class Starter:
             created_us=to_us(now),
             status=Status(State.RUNNING, None, None, started_at=now, ended_at=None),
         )
-        args = self._args(row, order)  # refuses what can be refused before anything is made
-        await asyncio.to_thread(self._state.make_folder, row.id)
-        try:
-            taken = await self._store.claim(row, order.command, order.args)
-        except BaseException:
-            await asyncio.to_thread(self._state.discard, row.id)
-            raise
+        args = self._args(row, order)  # refuses what it can before anything is made
+        taken = await self._store.claim(row, order.command, order.args)
         if taken is not None:
-            await asyncio.to_thread(self._state.discard, row.id)
             if (taken.command, taken.args) != (order.command, order.args):
                 raise _already_exists()
             return taken.id
@@ -157,7 +151,7 @@ class Starter:
 
     async def _start(self, row: Row, args: JobArgs) -> Job:
         try:
-            return await asyncio.to_thread(Job.start, args)
+            return await asyncio.to_thread(self._begin, row.id, args)
         except BaseException:
             try:
                 await self._store.remove(row.id)
@@ -167,6 +161,11 @@ class Starter:
                 _log.error("job %s: it was not started, but is in the journal: %s", row.id, error)
                 await asyncio.to_thread(self._state.discard, row.id)
             raise
+
+    def _begin(self, job_id: uuid.UUID, args: JobArgs) -> Job:
+        if not self._state.durable:
+            self._state.make_folder(job_id)
+        return Job.start(args)
 
     def _args(self, row: Row, order: Order) -> JobArgs:
         folder = self._state.folder(row.id)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sqlite3
 import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -97,18 +98,40 @@ class Store:
     async def claim(self, row: Row, command: str, args: Sequence[str]) -> Taken | None:
         """Keeps a job that is about to be started; it is on the disk when this returns.
 
+        With a durable state its folder is made first: a row whose folder isn't
+        there tells of a job that was tampered with.
+
         Returns:
             the job that has its request id already, if there is one; then this one isn't kept.
 
         Raises:
             JournalError: it cannot be kept.
+            LimitError: the disk is full, or a quota.
+            OSError: its folder cannot be made.
         """
         while True:
-            taken = await self._journal.write(jobs_table.insert, row, command, args)
+            try:
+                taken = await self._journal.write(self._insert, row, command, args)
+            except JournalError:
+                if self._state.durable:
+                    await asyncio.to_thread(self._state.discard, row.id)
+                raise
             if taken is None or not taken.running or taken.id in self._live:
                 return taken
             # It could not be started, and then not be deleted.
             await self._journal.write(jobs_table.delete, [taken.id])
+
+    def _insert(
+        self, connection: sqlite3.Connection, row: Row, command: str, args: Sequence[str]
+    ) -> Taken | None:
+        """Adds a row, in the journal's thread, and makes the folder that it promises before it."""
+        if not self._state.durable:
+            return jobs_table.insert(connection, row, command, args)
+        self._state.make_folder(row.id)
+        taken = jobs_table.insert(connection, row, command, args)
+        if taken is not None:
+            self._state.discard(row.id)
+        return taken
 
     def add(self, job_id: uuid.UUID, record: Record) -> None:
         """Watches over a job whose row is kept, until its end is kept, too.
