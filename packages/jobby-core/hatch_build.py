@@ -1,15 +1,18 @@
 """Owns the building of the launcher: one static program for a wheel of one platform.
 
-The compiler comes from PyPI (ziglang) and carries its own C library, so a build needs
-nothing of the system, and any x86-64 or aarch64 machine builds for both.
+The compiler comes from PyPI (ziglang) and carries its own C library as source, so a build
+needs nothing of the system, and any x86-64 or aarch64 machine builds for both.
 """
 
+import hashlib
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +61,25 @@ class LauncherHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling s
 
 
 def compile_launcher(root: Path, machine: str, program: Path) -> None:
-    """Compiles the launcher of the package in `root` to `program`, which is then complete."""
+    """Compiles the launcher of the package in `root` to `program`, which is then complete.
+
+    Zig builds its C library anew for each path that it is installed at, and each isolated
+    build has a new one: half a minute for a program that depends on nothing but its source,
+    the compiler's version and the options. So it is kept in the user's cache.
+    """
+    source = root / "launcher" / "launcher.c"
+    options = ("-target", f"{machine}-linux-musl", "-static", "-Os", "-s", *WARNINGS)
+    key = hashlib.sha256(repr((source.read_bytes(), version_of("ziglang"), options)).encode())
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "jobby-core")
+    kept = cache / f"launcher-{key.hexdigest()}"
     unfinished = program.with_suffix(".new")
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-musl"),
-            *("-static", "-Os", "-s", *WARNINGS, "-o", str(unfinished)),
-            str(root / "launcher" / "launcher.c"),
-        ],
-        check=True,
-    )
+    if kept.is_file():
+        shutil.copy(kept, unfinished)
+    else:
+        command = (sys.executable, "-m", "ziglang", "cc", *options, "-o", str(unfinished))
+        subprocess.run([*command, str(source)], check=True)
+        with suppress(OSError):  # a home that cannot be written to costs the next build its time
+            cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=cache) as scratch:
+                Path(shutil.copy(unfinished, scratch)).replace(kept)
     unfinished.replace(program)  # a running launcher keeps the file it was started from

@@ -20,17 +20,19 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -39,7 +41,7 @@
  * libraries disagree about SIGRTMIN. */
 enum { ASK = 40, KILL = 41, WRITTEN = 42 };
 enum { OUTCOME_BYTES = 512 };
-enum step { STARTED, RECORD_LOCK, SUBREAPER, CHILDREN, MARK, WATCH, FORK, CGROUP, CHDIR, EXEC };
+enum step { STARTED, RECORD_LOCK, SUBREAPER, CHILDREN, MARK, WATCH, FORK, CHDIR, EXEC };
 
 struct report {
     int32_t step;
@@ -63,11 +65,11 @@ struct launcher {
     bool written;       /* something may have been written since the last look */
     uint64_t seen;      /* the outputs' size at the last look */
     int64_t look_at_ms; /* when to look at the outputs again; 0 is when told to */
-    /* What the child that becomes the command needs, and tells; it shares this memory. */
+    /* What the child that becomes the command needs, and tells in shared memory. */
     const char *cwd;
     char **command;
     sigset_t mask;
-    volatile bool gave_up;
+    volatile bool *gave_up;
 };
 
 static int64_t now_us(void) {
@@ -144,60 +146,74 @@ static bool arm(const struct launcher *self) {
     return true;
 }
 
-static int become(void *argument) {
-    struct launcher *self = argument;
+_Noreturn static void become(const struct launcher *self) {
     enum step step = EXEC;
     setpgid(0, 0); /* a group of its own: signals to it don't reach the launcher */
     /* Killing the launcher is killing the job: nobody would watch over it. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != self->pid) _exit(1); /* it was killed just before */
-    if (self->cgroup >= 0) {
-        int procs = openat(self->cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
-        if (procs < 0 || write(procs, "0", 1) != 1) step = CGROUP;
-    }
-    if (step == EXEC && *self->cwd && chdir(self->cwd) < 0) step = CHDIR;
+    if (*self->cwd && chdir(self->cwd) < 0) step = CHDIR;
     if (step == EXEC) {
         sigprocmask(SIG_SETMASK, &self->mask, NULL);
         execvp(self->command[0], self->command);
     }
     report(self->report, step, errno, 0);
-    self->gave_up = true;
+    *self->gave_up = true;
     _exit(1);
 }
 
+/* As vfork(2), but with memory of its own: this returns in the parent when the child has
+ * executed the command or given up. The child is made in its cgroup: to move it there later
+ * takes the kernel milliseconds. Where that is not allowed, there is no cgroup. */
+static pid_t split(struct launcher *self) {
+    struct clone_args args = {.flags = CLONE_VFORK, .exit_signal = SIGCHLD};
+    if (self->cgroup >= 0) {
+        args.flags |= CLONE_INTO_CGROUP; /* Linux 5.7 */
+        args.cgroup = (unsigned)self->cgroup;
+        long pid = syscall(SYS_clone3, &args, sizeof args);
+        if (pid >= 0) return (pid_t)pid;
+        self->cgroup = -1;
+    }
+    return (pid_t)syscall(SYS_clone, CLONE_VFORK | SIGCHLD, NULL, NULL, NULL, NULL);
+}
+
 static void start(struct launcher *self) {
-    static _Alignas(16) char stack[1 << 16];
+    self->gave_up = mmap(NULL, sizeof(bool), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (self->gave_up == MAP_FAILED) give_up(self, FORK);
     note_running(self, 0); /* before: from here on a record without an end means a lost job */
     self->pid = getpid();
     self->started_us = now_us();
-    /* As vfork(2), which not every C library has: no page tables are copied, and this returns
-     * when the child has executed the command or given up. */
-    self->main = clone(become, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, self);
+    self->main = split(self);
+    if (self->main == 0) become(self);
     if (self->main < 0) give_up(self, FORK);
-    if (self->gave_up) _exit(1);
+    if (*self->gave_up) _exit(1);
     note_running(self, self->main);
     report(self->report, STARTED, 0, self->main);
 }
 
 /* --- killing ------------------------------------------------------------ */
 
-static void send(int signum, pid_t to) { kill(to, signum); } /* ESRCH: it is gone, so be it */
-
-/* Signals each direct child. Nobody else reaps them, so none of the ids can be a stranger's. */
-static void signal_children(const struct launcher *self, int signum) {
+/* Kills each direct child. Nobody else reaps them, so none of the ids can be a stranger's.
+ * Tells whether all it saw were refused, because they run under another user. */
+static bool are_children_refused(const struct launcher *self) {
     char text[4096];
     ssize_t count;
     pid_t pid = 0;
+    int killed = 0, refused = 0;
     lseek(self->children, 0, SEEK_SET);
     while ((count = read(self->children, text, sizeof text)) > 0)
         for (ssize_t i = 0; i < count; i++) {
             if (text[i] >= '0' && text[i] <= '9') {
                 pid = pid * 10 + (text[i] - '0');
             } else if (pid > 0) {
-                send(signum, pid);
+                if (kill(pid, SIGKILL) == 0)
+                    killed++;
+                else if (errno == EPERM)
+                    refused++;
                 pid = 0;
             }
         }
+    return killed == 0 && refused > 0;
 }
 
 static void kill_cgroup(const struct launcher *self) {
@@ -211,14 +227,21 @@ static void kill_cgroup(const struct launcher *self) {
 /* Kills until nothing is left. What leaves the group or the session, or forks twice, has this
  * process for its parent once its own is dead: it is a subreaper (prctl(2)). */
 static void kill_the_rest(const struct launcher *self) {
+    pid_t pid;
     kill_cgroup(self);
-    signal_children(self, SIGKILL);
-    for (;;) {
-        pid_t pid = waitpid(-1, NULL, 0);
-        if (pid < 0 && errno == ECHILD) return;
-        while (pid > 0) pid = waitpid(-1, NULL, WNOHANG);
-        if (pid < 0 && errno == ECHILD) return;
-        signal_children(self, SIGKILL); /* those that were just inherited */
+    /* What may not be killed isn't waited for. More than once, because the list may leave one
+     * out while others end (proc_pid_task_children(5)). */
+    for (int refusals = 0; refusals < 3;) {
+        while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
+        }
+        if (pid < 0) return; /* no child is left */
+        if (are_children_refused(self)) { /* those that were just inherited are among them */
+            refusals++;
+            continue;
+        }
+        refusals = 0;
+        siginfo_t info = {0};
+        waitid(P_ALL, 0, &info, WEXITED | WNOWAIT);
     }
 }
 
@@ -233,8 +256,8 @@ static void kill_job(struct launcher *self, const char *cause) {
     if (main_has_ended(self, &info)) return; /* by itself: the kill came too late */
     if (!*self->cause) self->cause = cause;
     self->killed = true;
-    send(SIGKILL, -self->main);
-    send(SIGKILL, self->main); /* which may have left its group */
+    kill(-self->main, SIGKILL);
+    kill(self->main, SIGKILL); /* which may have left its group */
 }
 
 static void ask_job(struct launcher *self) {
@@ -242,8 +265,8 @@ static void ask_job(struct launcher *self) {
     if (main_has_ended(self, &info)) return;
     if (!*self->cause) self->cause = "stopped";
     self->asked = true;
-    send(SIGTERM, -self->main);
-    if (getpgid(self->main) != self->main) send(SIGTERM, self->main);
+    kill(-self->main, SIGTERM);
+    if (getpgid(self->main) != self->main) kill(self->main, SIGTERM);
 }
 
 /* --- watching the outputs ------------------------------------------------ */
@@ -394,7 +417,7 @@ int main(int argc, char **argv) {
     (void)!chdir("/"); /* keep no folder of the caller's busy */
     watch_over(&self, &signals, &info);
     /* The main process is a zombie still: its group cannot be anybody else's. */
-    send(SIGKILL, -self.main);
+    kill(-self.main, SIGKILL);
     kill_the_rest(&self);
     record(&self, &info);
     return 0;

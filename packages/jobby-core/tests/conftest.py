@@ -29,6 +29,21 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     before.check_given_back()
 
 
+@pytest.fixture(params=["launched", "direct"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Runs a test twice: with the launcher, and as on a platform that has none."""
+    way = str(request.param)
+    if way == "direct":
+        monkeypatch.setenv("JOBBY_LAUNCHER", "none")
+    return way
+
+
+@pytest.fixture
+def direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs a test as on a platform that has no launcher."""
+    monkeypatch.setenv("JOBBY_LAUNCHER", "none")
+
+
 @pytest.fixture
 def memory_spool() -> Iterator[Spool]:
     """Does what `spool` does, with the outputs on a tmpfs."""

@@ -304,10 +304,12 @@ def run_script(script: str, *args: str, before: Sequence[str] = ()) -> str:
 
 
 _JOB_SCRIPT = """
-import ctypes, os, signal, subprocess, sys, threading, time, traceback, warnings
+import ctypes, logging, os, signal, subprocess, sys, threading, time, traceback, warnings
 from jobby_core import Job, JobArgs, State, StartError, StopError, Stream
 from jobby_core._poller import poller
 
+# What it says where there is no launcher is no error.
+logging.getLogger("jobby_core").addHandler(logging.NullHandler())
 folder = sys.argv[1]
 names = iter(range(1000))
 

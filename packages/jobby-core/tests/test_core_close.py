@@ -6,6 +6,7 @@ import contextlib
 import gc
 import threading
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from core_support import (
     digest,
     follow_all,
     kernel_watches,
+    run_job_script,
     run_script,
     until,
     until_waiting,
@@ -352,3 +354,35 @@ def test_a_task_that_died_with_its_loop_is_collected_quietly(spool: Spool) -> No
     until(lambda: waiting() == 0, "the job's end forgets all waiters")
     with pytest.warns(ResourceWarning):
         collect(dead)
+
+
+def test_a_program_ends_though_it_left_readers_open(tmp_path: Path) -> None:
+    """At its end, daemon threads are frozen in whatever they held; nobody waits for that."""
+    script = """
+from jobby_core._inotify import shared
+os.mkfifo(f"{folder}/gate")
+job = shell(f"read _ < {folder}/gate; echo line; sleep 1000")
+reader = job.stdout()
+waiting = threading.Thread(target=reader.readline)
+waiting.start()
+while reader._waiter is None:
+    pass
+with open(f"{folder}/gate", "w") as gate:
+    gate.write("\\n")
+waiting.join(30)
+# A function of another namespace: else its frame would keep this one, and the reader in it.
+other = {"locks": (shared._lock, reader._notifier._lock, reader._output._lock)}
+exec('''
+import threading
+held = threading.Event()
+def hold():
+    with locks[0], locks[1], locks[2]:
+        held.set()
+        threading.Event().wait()
+''', other)
+threading.Thread(target=other["hold"], daemon=True).start()
+assert other["held"].wait(30)
+os.kill(job.pid, signal.SIGKILL)
+print("ended")
+"""
+    assert run_job_script(script, tmp_path) == "ended\n"

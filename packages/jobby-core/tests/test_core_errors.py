@@ -60,6 +60,7 @@ def test_the_kinds_are_what_a_caller_expects_to_catch() -> None:
         jobby_core.CommandNotExecutableError,
         jobby_core.WorkingDirectoryError,
         jobby_core.ArgumentsTooLongError,
+        jobby_core.LauncherError,
     }
     assert {kind for kind in KINDS if issubclass(kind, jobby_core.OutputError)} == {
         jobby_core.OutputError,

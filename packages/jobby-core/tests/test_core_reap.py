@@ -5,6 +5,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
 from core_support import (
     DEADLINE_SECONDS,
     Spool,
@@ -12,7 +13,10 @@ from core_support import (
     run_job_script,
 )
 
+both_ways = pytest.mark.usefixtures("both_ways")
 
+
+@both_ways
 def test_no_later_popen_steals_an_exit_code(spool: Spool) -> None:
     """subprocess looks after abandoned children at each start; the library's aren't among them."""
     for number in range(20):
@@ -23,6 +27,7 @@ def test_no_later_popen_steals_an_exit_code(spool: Spool) -> None:
     assert subprocess.run(["sh", "-c", "exit 5"], check=False).returncode == 5
 
 
+@pytest.mark.usefixtures("direct")
 def test_a_program_that_waits_for_every_child_gets_no_exit_code_but_an_end(tmp_path: Path) -> None:
     """Somebody else took the exit status: the job still ends, and what it left behind is killed."""
     script = """
@@ -42,6 +47,23 @@ print("ended")
     assert run_job_script(script, tmp_path) == "ended\n"
 
 
+def test_a_program_that_waits_for_every_child_takes_no_outcome(tmp_path: Path) -> None:
+    """With a launcher, what can be taken is the launcher's exit status, which says nothing."""
+    script = """
+job = shell("sleep 1000 & echo $!; exec sleep 1000")
+left_behind = int(read_line(job))
+with Hold():
+    os.kill(job.pid, signal.SIGINT)
+    assert os.waitpid(-1, 0)[1] == 0
+status = job.wait(30)
+assert (status.state, status.exit_code, status.signal) == (State.COMPLETED, 130, 2), status
+assert not is_running(left_behind)
+print("ended")
+"""
+    assert run_job_script(script, tmp_path) == "ended\n"
+
+
+@pytest.mark.usefixtures("direct")
 def test_a_stop_whose_outcome_somebody_else_took_is_a_stop_all_the_same(tmp_path: Path) -> None:
     """Stop returns, and the job is STOPPED if it was alive when it was killed."""
     script = """
@@ -63,6 +85,16 @@ print("stopped")
     assert run_job_script(script, tmp_path) == "stopped\n"
 
 
+def test_ignoring_sigchld_loses_nothing(tmp_path: Path) -> None:
+    """The launcher is the one that waits, whatever this process does about its children."""
+    script = """
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+assert shell("exit 7").wait(30).exit_code == 7
+"""
+    assert run_job_script(script, tmp_path) == ""
+
+
+@pytest.mark.usefixtures("direct")
 def test_ignoring_sigchld_is_refused_before_anything_exists(tmp_path: Path) -> None:
     """The kernel would reap the jobs itself and lose their exit codes (wait(2))."""
     script = """
@@ -84,6 +116,7 @@ assert job.status().state is State.STOPPED
     )
 
 
+@both_ways
 def test_a_forked_child_disturbs_neither_its_parent_nor_itself(tmp_path: Path) -> None:
     """A child can run jobs of its own, and whatever it closes or drops is still its parent's."""
     script = """
@@ -139,6 +172,7 @@ print("undisturbed")
     assert run_job_script(script, tmp_path) == "undisturbed\n"
 
 
+@both_ways
 def test_a_containers_init_keeps_no_zombies(tmp_path: Path) -> None:
     """What a job leaves behind becomes the child of init or of a subreaper; it is reaped there."""
     script = """
@@ -156,6 +190,7 @@ print("none left")
     assert run_job_script(script, tmp_path) == "none left\n"
 
 
+@both_ways
 def test_without_a_descriptor_to_spare_a_job_still_ends(tmp_path: Path) -> None:
     """The end needs none: exit code and output are there, and what was left behind is killed."""
     script = """
@@ -182,6 +217,7 @@ print("ended")
     assert run_job_script(script, tmp_path) == "ended\n"
 
 
+@pytest.mark.usefixtures("direct")
 def test_what_runs_under_another_user_keeps_nobody_waiting(two_users: Path) -> None:
     """Not ours to kill, so not to wait for: the job ends, and `stop` says what it cannot do."""
     script = """
@@ -214,6 +250,7 @@ print(roots, other.pid)
     assert errors == [f"cannot signal process group PID: {error}"] * 2
 
 
+@both_ways
 def test_an_exit_is_noticed_without_a_thread_or_a_wait_for_each_job(spool: Spool) -> None:
     """Jobs that end in another order than they started each get their own exit code."""
     gates = [spool.gate() for _ in range(20)]

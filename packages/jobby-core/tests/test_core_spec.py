@@ -46,6 +46,13 @@ def encodable(text: str) -> bool:
         ({"stderr_path": "/tmp/../o"}, "stderr_path", "the same as stdout_path"),
         ({"cwd": ""}, "cwd", "it is empty"),
         ({"cwd": "a\0b"}, "cwd", "NUL"),
+        ({"directory": ""}, "directory", "it is empty"),
+        ({"label": 1}, "label", "it is int, not str"),
+        ({"max_output_bytes": 0}, "max_output_bytes", "0 is not between 1 and"),
+        ({"max_output_bytes": 2**63}, "max_output_bytes", "is not between 1 and"),
+        ({"timeout_seconds": 0}, "timeout_seconds", "0 is not between 0.001 and"),
+        ({"timeout_seconds": float("nan")}, "timeout_seconds", "nan is not between"),
+        ({"timeout_seconds": float("inf")}, "timeout_seconds", "inf is not between"),
         ({"env": {"": "x"}}, "env", "no variable name"),
         ({"env": {"A=B": "x"}}, "env", "no variable name"),
         ({"env": {"A": "x\0"}}, "env", "NUL"),
@@ -109,5 +116,6 @@ def test_the_rfds_four_fields_are_enough() -> None:
     assert (spec.command, spec.args, spec.cwd, spec.env) == ("echo", ("hello",), None, None)
     assert repr(spec) == (
         "JobArgs(command='echo', args=('hello',), stdout_path='/o', stderr_path='/e', "
-        "cwd=None, env=None)"
+        "cwd=None, env=None, directory=None, label='', max_output_bytes=None, "
+        "timeout_seconds=None)"
     )

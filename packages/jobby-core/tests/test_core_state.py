@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobby_core import IllegalMoveError, State, Status
-from jobby_core.state import Exit, end_state, ended, started
+from jobby_core import IllegalMoveError, Reason, State, Status
+from jobby_core.state import LOST, Ending, Exit, end_state, ended, started
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 END = START + timedelta(seconds=1)
@@ -25,16 +25,17 @@ exits = st.one_of(
 )
 
 
-@pytest.mark.parametrize("to", State)
+@pytest.mark.parametrize("to", [State.COMPLETED, State.STOPPED])
 @pytest.mark.parametrize("from_", State)
 def test_only_a_running_job_ends_and_only_once(from_: State, to: State) -> None:
     """RUNNING goes to COMPLETED or STOPPED; any other move is an error that names both."""
     status = dataclasses.replace(started(START), state=from_)
-    if from_ is State.RUNNING and to is not State.RUNNING:
-        assert ended(status, to, Exit(0, None), END).state is to
+    ending = Ending(Exit(0, None), TERM if to is State.STOPPED else NONE)
+    if from_ is State.RUNNING:
+        assert ended(status, ending, END).state is to
     else:
         with pytest.raises(IllegalMoveError, match=f"from {from_.value} to {to.value}"):
-            ended(status, to, Exit(0, None), END)
+            ended(status, ending, END)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,8 @@ def test_without_a_stop_every_end_is_completed(exit_: Exit) -> None:
 @given(exits, st.sampled_from([State.COMPLETED, State.STOPPED]))
 def test_an_exit_code_belongs_to_completed(exit_: Exit, to: State) -> None:
     """COMPLETED has the exit code, 128 + n after signal n; STOPPED has none; the signal stays."""
-    status = ended(started(START), to, exit_, END)
+    # A job that was asked to end is stopped, in whatever way it did so.
+    status = ended(started(START), Ending(exit_, TERM if to is State.STOPPED else NONE), END)
     expected = exit_.code if exit_.signal is None else 128 + exit_.signal
     assert status == Status(
         state=to,
@@ -84,6 +86,39 @@ def test_an_exit_code_belongs_to_completed(exit_: Exit, to: State) -> None:
         signal=exit_.signal,
         started_at=START,
         ended_at=END,
+        reason=status.reason,
+    )
+
+
+@pytest.mark.parametrize(
+    ("ending", "reason"),
+    [
+        (Ending(Exit(0, None)), Reason.EXITED),
+        (Ending(Exit(1, None)), Reason.EXITED),
+        (Ending(Exit(None, signal.SIGSEGV)), Reason.SIGNALED),
+        (Ending(Exit(None, signal.SIGKILL)), Reason.SIGNALED),
+        (Ending(Exit(None, signal.SIGKILL), KILL), Reason.STOPPED),
+        (Ending(Exit(None, signal.SIGKILL), KILL, Reason.STOPPED), Reason.STOPPED),
+        (Ending(Exit(None, signal.SIGKILL), KILL, Reason.TIMED_OUT), Reason.TIMED_OUT),
+        (Ending(Exit(None, signal.SIGKILL), KILL, Reason.OUTPUT_LIMIT), Reason.OUTPUT_LIMIT),
+        (Ending(Exit(None, signal.SIGKILL), KILL, Reason.DISK_FULL), Reason.DISK_FULL),
+        # The kill came too late, so it is no reason.
+        (Ending(Exit(0, None), KILL, Reason.TIMED_OUT), Reason.EXITED),
+        # It noticed nothing, but its output may lack something.
+        (Ending(Exit(0, None), disk_full=True), Reason.DISK_FULL),
+        (Ending(Exit(None, signal.SIGXFSZ), disk_full=True), Reason.DISK_FULL),
+        (LOST, Reason.LOST),
+    ],
+)
+def test_each_end_has_its_own_reason(ending: Ending, reason: Reason) -> None:
+    """Exit, signal, stop, time limit, output limit, full disk and lost are kept apart."""
+    assert ended(started(START), ending, END).reason is reason
+
+
+def test_of_a_lost_job_no_exit_code_is_claimed() -> None:
+    """Nobody saw the end: it is COMPLETED, and what isn't known isn't told."""
+    assert ended(started(START), LOST, None) == Status(
+        State.COMPLETED, None, None, START, None, Reason.LOST
     )
 
 
@@ -97,5 +132,5 @@ def test_a_status_never_changes() -> None:
     status = started(START)
     with pytest.raises(dataclasses.FrozenInstanceError):
         status.state = State.STOPPED  # type: ignore[misc] # the point of the test
-    ended(status, State.COMPLETED, Exit(0, None), END)
+    ended(status, Ending(Exit(0, None)), END)
     assert status.state is State.RUNNING

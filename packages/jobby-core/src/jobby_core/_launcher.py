@@ -40,9 +40,8 @@ class _Step(IntEnum):
     MARK = 4
     WATCH = 5
     FORK = 6
-    CGROUP = 7
-    CHDIR = 8
-    EXEC = 9
+    CHDIR = 7
+    EXEC = 8
 
 
 # As in launcher.c, where SIGTERM and SIGKILL would not do: they are for the job.
@@ -105,10 +104,12 @@ class LaunchedProcess:
                 "it belongs to the process that this one was forked from",
                 "stop it there",
             )
-        with self._lock:  # over a call that doesn't block: the descriptor must not be closed
-            if self._closed:
+        with self._lock:  # over calls that don't block: the descriptor must not be closed
+            if self._closed or _is_readable(self.pidfd):
                 return
             try:
+                if self.pid:
+                    os.kill(self.pid, 0)  # the launcher may do no more than this process
                 signal.pidfd_send_signal(self.pidfd, _SIGNALS[signum])
             except ProcessLookupError:
                 return

@@ -25,6 +25,7 @@ from jobby_core.state import LOST, Ending, Exit, Reason, Usage
 
 OUTCOME_BYTES: Final = 512  # as in launcher.c
 
+_BLANK: Final = b" " * (OUTCOME_BYTES - 1) + b"\n"
 _VERSION: Final = 1
 _RECORD, _OUTCOME, _OUTCOME_NEW = "job", "outcome", "outcome.new"
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -93,21 +94,25 @@ def create(record: Record, close: ExitStack) -> Files:
             "started_us": round(record.started_at.timestamp() * 1e6),
         }
     )
+    made = []
     try:
         folder = os.open(record.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         close.callback(os.close, folder)
         fds = []
         # The record last: where there is one, an outcome that isn't there was taken away.
         for name, content in (
-            (_OUTCOME_NEW, b" " * (OUTCOME_BYTES - 1) + b"\n"),
+            (_OUTCOME_NEW, _BLANK),
             (_RECORD, text.encode()),
         ):
             fds.append(os.open(name, _CREATE, _PRIVATE, dir_fd=folder))
+            made.append(name)
             close.callback(os.close, fds[-1])
             written = os.write(fds[-1], content)
             if written != len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
+        for name in made:  # and not another job's
+            os.unlink(os.path.join(record.directory, name))
         raise _error(record.directory, "write", error) from error
     return Files(record=fds[1], folder=folder, outcome=fds[0])
 
@@ -204,10 +209,10 @@ def main_pid(directory: str) -> int | None:
     for name in (_OUTCOME_NEW, _OUTCOME):
         try:
             with open(os.path.join(directory, name), "rb") as file:
-                text = file.read(OUTCOME_BYTES).strip()
+                text = file.read(OUTCOME_BYTES)
         except OSError:
             continue
-        if not text:
+        if text == _BLANK:
             return None
         with suppress(ValueError, TypeError, AttributeError):
             fields = json.loads(text)
@@ -218,8 +223,9 @@ def main_pid(directory: str) -> int | None:
 def put_lost(directory: str) -> None:
     """Records that nobody saw the job's end, so that everybody says the same from now on."""
     with suppress(OSError):  # then it is found lost again the next time
-        path = os.path.join(directory, _OUTCOME_NEW)
-        with open(path, "w") as file:
+        # Not over outcome.new: empty for a moment, it would tell of a job that never ran.
+        path = os.path.join(directory, f"{_OUTCOME}.lost")
+        with open(path, "w", opener=lambda name, flags: os.open(name, flags, _PRIVATE)) as file:
             json.dump({"version": _VERSION, "lost": True, "pid": 0}, file)
         os.rename(path, os.path.join(directory, _OUTCOME))
 

@@ -85,9 +85,12 @@ def _kill(pid: int, belongs: Belongs) -> int | None:
     except OSError:
         return None  # gone meanwhile; or no descriptor left to wait with
     try:
-        # Asked again: the pidfd may be that of a stranger who got the id in between. A zombie
-        # has let go of the output already, and may stay one for long.
-        if _is_ours(pid, belongs) and not _has_ended(pidfd):
+        # Asked again: the pidfd may be that of a stranger who got the id in between.
+        if _is_ours(pid, belongs):
+            if _has_ended(pidfd):
+                # It has let go of the output; another's zombie may stay one for long.
+                bury([pidfd])
+                return None
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             return pidfd
     except (ProcessLookupError, PermissionError):

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import time
 import warnings
 from collections.abc import AsyncIterator
@@ -122,7 +123,7 @@ class OutputFollower(AsyncIterator[bytes]):
         await self.aclose()
 
     def __del__(self) -> None:
-        if self._fd < 0:
+        if self._fd < 0 or sys.is_finalizing():  # for the reason given in OutputReader.close
             return
         if self._notifier is not None and self._loop is not None:
             # The garbage collector may run in any thread; the loop's books are the loop's,

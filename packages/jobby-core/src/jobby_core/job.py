@@ -81,9 +81,9 @@ class Job:
                 fds.append(fd)
             process: DirectProcess | LaunchedProcess
             if launched:
-                process = _launcher.start(args, *fds, started_at)
+                process = _launcher.start(args, fds[0], fds[1], started_at)
             else:
-                process = DirectProcess.start(args, *fds)
+                process = DirectProcess.start(args, fds[0], fds[1])
             job = cls(args, outputs, started_at)
             try:
                 job._watch(process, f"start {args.command!r}")

@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -117,6 +118,11 @@ class OutputReader(io.RawIOBase):
 
     def close(self) -> None:
         """Closes the reader, from any thread; a read under way raises `ReaderClosedError`."""
+        if sys.is_finalizing():
+            # The garbage collector at the program's end: daemon threads, ours too, are frozen
+            # in whatever they held, so no lock may be waited for. All is freed in a moment.
+            super().close()
+            return
         with self._lock:
             closing, self._closing = self._closing, True
             waiter = self._waiter

@@ -64,6 +64,7 @@ class JobArgs:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _absolute(name, getattr(self, name)))
         _check_limit("max_output_bytes", self.max_output_bytes, 1, 2**63 - 1)
+        _check_text("label", self.label)
         # As many milliseconds as fit, and more than any clock lives.
         _check_limit("timeout_seconds", self.timeout_seconds, 0.001, 1e12)
         if self.env is not None:

@@ -1,0 +1,312 @@
+"""Promises that the launcher keeps: no orphan, limits that hold, and an end that is known."""
+
+import os
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+from core_support import DEADLINE_SECONDS, Spool, is_running, read_all, run_job_script, until
+
+from jobby_core import Job, JobArgs, LauncherError, Reason, State, _launcher, launcher_available
+
+# Prints its own id and those of descendants that left by every way there is: the session, the
+# parent (twice), the output; each ignores what can be ignored.
+RUNAWAYS = """
+trap '' TERM HUP INT
+echo $$
+setsid sh -c 'trap "" TERM HUP; echo $$; sleep 1000 & echo $!; wait' &
+(setsid sh -c 'echo $$; exec sleep 1000' &)
+(exec >/dev/null 2>&1; sleep 1000) & echo $!
+(setsid sh -c '(sh -c "echo \\$\\$; exec sleep 1000" &)' &)
+"""
+COUNT = 6
+
+
+def pids(job: Job, count: int) -> list[int]:
+    """Returns the process ids that a job prints, a line each."""
+    with job.stdout() as reader:
+        return [int(reader.readline()) for _ in range(count)]
+
+
+def check_gone(found: list[int]) -> None:
+    """Fails if one of the processes runs."""
+    assert [pid for pid in found if is_running(pid)] == []
+
+
+def test_a_stop_leaves_no_descendant(spool: Spool) -> None:
+    """Whatever left the group, the session or its parent, and ignores signals: all are dead."""
+    job = spool.shell(RUNAWAYS + "wait; sleep 1000")
+    found = pids(job, COUNT)
+    assert all(map(is_running, found))
+    job.stop()
+    check_gone(found)
+    assert job.status().state is State.STOPPED
+
+
+def test_the_end_of_the_main_process_leaves_no_descendant(spool: Spool) -> None:
+    """The same when nobody stops it: when the job has ended, nothing of it runs."""
+    gate = spool.gate()
+    job = spool.shell(RUNAWAYS + 'read _ < "$1"; exit 4', gate.path)
+    found = pids(job, COUNT)
+    assert all(map(is_running, found))
+    gate.open()
+    assert job.wait(DEADLINE_SECONDS).exit_code == 4
+    check_gone(found)
+
+
+def test_a_grandchild_that_writes_on_is_cut_off_before_the_end_of_output(spool: Spool) -> None:
+    """What a reader gets at the end is the whole file, to which nothing is added any more."""
+    job = spool.shell("setsid yes & sleep 0.01; exit 0")
+    content = read_all(job.stdout())
+    assert job.wait(DEADLINE_SECONDS).exit_code == 0
+    assert Path(job.args.stdout_path).stat().st_size == len(content)
+    assert content == b"y\n" * (len(content) // 2) + b"y" * (len(content) % 2)
+
+
+def test_a_family_that_never_stops_forking_is_ended(spool: Spool) -> None:
+    """Each forks the next and dies: whoever is killed has an heir, until there is none."""
+    job = spool.python(
+        "import os\n"
+        "def run():\n"
+        "    while True:\n"
+        "        if os.fork():\n"
+        "            os._exit(0)\n"
+        "for _ in range(3):\n"
+        "    if os.fork() == 0:\n"
+        "        os.setsid()\n"
+        "        run()\n"
+        "print('running', flush=True)\n"
+        "import signal\n"
+        "signal.pause()\n"
+    )
+    with job.stdout() as reader:
+        assert reader.readline() == b"running\n"
+    job.stop()
+    assert job.status().state is State.STOPPED
+    mark = f"JOBBY_JOB={mark_of(job)}".encode()
+    assert [p for p in Path("/proc").glob("[0-9]*/environ") if mark in _read(p)] == []
+
+
+def mark_of(job: Job) -> str:
+    """Returns what the job's processes are known by."""
+    process = job._process
+    assert process is not None
+    record = getattr(process, "_record")  # noqa: B009 - private, and of one of two kinds
+    return str(record.mark)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_killing_the_launcher_kills_the_job_and_says_that_the_end_is_lost(spool: Spool) -> None:
+    """Nothing survives, the descendants that left everything included; no exit code is made up."""
+    job = spool.shell(RUNAWAYS + "wait; sleep 1000")
+    found = pids(job, COUNT)
+    os.kill(_parent(job.pid), signal.SIGKILL)
+    status = job.wait(DEADLINE_SECONDS)
+    check_gone(found)
+    assert (status.state, status.exit_code, status.reason) == (State.COMPLETED, None, Reason.LOST)
+    assert read_all(job.stdout()) == b"".join(b"%d\n" % pid for pid in found)
+
+
+def test_signals_meant_for_the_job_do_not_end_its_launcher(spool: Spool) -> None:
+    """Neither a closed terminal nor a polite kill of everything loses an outcome."""
+    gate = spool.gate()
+    job = spool.shell('read _ < "$1"; exit 5', gate.path)
+    launcher = _parent(job.pid)
+    for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGUSR1):
+        os.kill(launcher, signum)
+    gate.open()
+    assert job.wait(DEADLINE_SECONDS).exit_code == 5
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_an_output_beyond_its_limit_ends_the_job(spool: Spool) -> None:
+    """Both outputs count together; the reason is its own; what was written stays."""
+    args = spool.args("sh", "-c", "yes >&2 & exec yes")
+    job = Job.start(_with(args, max_output_bytes=1_000_000))
+    spool.jobs.append(job)
+    status = job.wait(DEADLINE_SECONDS)
+    assert (status.state, status.reason, status.exit_code) == (
+        State.STOPPED,
+        Reason.OUTPUT_LIMIT,
+        None,
+    )
+    written = sum(os.stat(path).st_size for path in (args.stdout_path, args.stderr_path))
+    assert written > 1_000_000
+    assert len(read_all(job.stdout())) + len(read_all(job.stderr())) == written
+
+
+def test_an_output_of_just_its_limit_is_no_reason_to_end(spool: Spool) -> None:
+    """The limit is what may be written, not one byte less."""
+    gate = spool.gate()
+    args = spool.args("sh", "-c", 'printf 12345; printf 12345 >&2; read _ < "$1"', "sh", gate.path)
+    job = Job.start(_with(args, max_output_bytes=10))
+    spool.jobs.append(job)
+    until(lambda: os.stat(args.stderr_path).st_size == 5, "it wrote all")
+    gate.open()
+    assert job.wait(DEADLINE_SECONDS).reason is Reason.EXITED
+
+
+def test_a_slow_drip_beyond_the_limit_is_noticed_too(spool: Spool) -> None:
+    """The last byte counts, however long after the others it comes."""
+    gate = spool.gate()
+    script = 'printf 123456789; read _ < "$1"; printf 0; read _ < "$1"; printf 1; sleep 1000'
+    args = spool.args("sh", "-c", script, "sh", gate.path)
+    job = Job.start(_with(args, max_output_bytes=10))
+    spool.jobs.append(job)
+    gate.open()
+    until(lambda: os.stat(args.stdout_path).st_size == 10, "it wrote ten")
+    gate.open()
+    assert job.wait(DEADLINE_SECONDS).reason is Reason.OUTPUT_LIMIT
+
+
+def test_a_job_that_takes_too_long_is_ended(spool: Spool) -> None:
+    """By elapsed time, with a reason of its own."""
+    job = Job.start(_with(spool.args("sleep", "1000"), timeout_seconds=0.05))
+    spool.jobs.append(job)
+    status = job.wait(DEADLINE_SECONDS)
+    assert (status.state, status.reason, status.signal) == (State.STOPPED, Reason.TIMED_OUT, 9)
+    assert status.ended_at is not None
+    assert (status.ended_at - status.started_at).total_seconds() >= 0.05
+
+
+def test_what_a_job_used_is_told(spool: Spool) -> None:
+    """CPU time and memory, of its descendants too."""
+    status = spool.python("sum(range(2_000_000))").wait(DEADLINE_SECONDS)
+    assert status.usage is not None
+    assert status.usage.user_seconds > 0.001
+    assert status.usage.max_rss_bytes > 1 << 20
+
+
+DISK_FULL = """
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], check=True)
+from pathlib import Path
+Path(f"{folder}/record").mkdir()
+job = Job.start(JobArgs("sh", ["-c", command], stdout_path=f"{folder}/out",
+                        stderr_path=f"{folder}/err", directory=f"{folder}/record"))
+status = job.wait(60)
+print(status.state.name, status.reason.name, status.exit_code)
+print(Job.attach(f"{folder}/record").status() == status)
+with job.stdout() as reader:
+    content = reader.read()
+print(len(content) > 16384, set(content) == set(b"y\\n"))
+"""
+
+
+def test_a_full_disk_ends_the_job_and_loses_no_outcome(
+    own_mounts: list[str], tmp_path: Path
+) -> None:
+    """ENOSPC on a 64 KiB tmpfs: the job is stopped, for a reason that is said by name."""
+    script = 'command = "while :; do echo y; done 2>/dev/null"\n' + DISK_FULL
+    assert run_job_script(script, tmp_path, before=own_mounts) == (
+        "STOPPED DISK_FULL None\nTrue\nTrue True\n"
+    )
+
+
+def test_a_full_disk_that_a_job_ignores_is_told_all_the_same(
+    own_mounts: list[str], tmp_path: Path
+) -> None:
+    """It ended by itself, with 0; but bytes of it are missing, and the reason says so."""
+    script = """command = "yes | head -c 1000000 2>/dev/null; exit 0"\n""" + DISK_FULL
+    state, reason, _ = run_job_script(script, tmp_path, before=own_mounts).split(maxsplit=2)
+    # Which of the two comes first is the job's luck; that bytes are missing is said in both.
+    assert (state in ("COMPLETED", "STOPPED"), reason) == (True, "DISK_FULL")
+
+
+def test_what_may_not_be_killed_keeps_nobody_waiting(two_users: Path) -> None:
+    """A descendant that became root's: the job ends without it, and `stop` says what it cannot."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="jobby-test-") as folder:
+        os.chmod(folder, 0o755)
+        _check_that_roots_processes_keep_nobody_waiting(two_users, Path(folder))
+
+
+def _check_that_roots_processes_keep_nobody_waiting(outputs: Path, programs: Path) -> None:
+    setpriv, launcher = programs / "setpriv", programs / "launcher"
+    # A file of its own with root's s bit, as sudo has; and what every user may execute.
+    subprocess.run(["install", "-m", "4755", "/usr/bin/setpriv", setpriv], check=True)
+    subprocess.run(["install", "-m", "755", str(_launcher.path()), launcher], check=True)
+    script = f"""
+os.environ["JOBBY_LAUNCHER"] = "{launcher}"
+os.setresuid(65534, 65534, 65534)
+as_root = "{setpriv} --reuid=0 --clear-groups sleep 1000"
+is_roots = "grep -q '^Uid:.0' /proc/$root/status"
+job = shell(
+    f"{{as_root}} & root=$!; echo $root; (sleep 1000 & echo $!);"
+    f"until {{is_roots}}; do :; done; exit 3"
+)
+status = job.wait(30)
+with job.stdout() as reader:
+    roots, own = [int(line) for line in reader]
+assert status.exit_code == 3
+assert is_running(roots) and not is_running(own)
+whole = shell(f"exec {{as_root}}")
+while subprocess.run(["sh", "-c", is_roots.replace("$root", str(whole.pid))]).returncode:
+    pass
+try:
+    whole.stop()
+except StopError as error:
+    print(str(error).replace(str(whole.pid), "PID"))
+print(roots, whole.pid)
+"""
+    error, found = run_job_script(script, outputs).splitlines()
+    for pid in map(int, found.split()):
+        os.kill(pid, signal.SIGKILL)
+    assert error == (
+        "cannot signal the job of process PID: it runs under another user; "
+        "stop it as that user or as root"
+    )
+
+
+def test_a_launcher_that_cannot_run_is_said_by_name(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command is not what is missing then, and nothing is left."""
+    monkeypatch.setenv("JOBBY_LAUNCHER", "/nowhere/launcher")
+    with pytest.raises(LauncherError, match="its launcher /nowhere/launcher cannot be started"):
+        spool.start("true")
+    assert list(spool.folder.iterdir()) == []
+
+
+@pytest.mark.usefixtures("direct")
+def test_without_a_launcher_what_needs_it_is_refused(
+    spool: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before anything exists; and what is lost for the other jobs is said, once."""
+    assert not launcher_available()
+    for limit in ({"max_output_bytes": 1}, {"timeout_seconds": 1}, {"directory": spool.folder}):
+        with pytest.raises(LauncherError, match="that needs the launcher"):
+            Job.start(_with(spool.args("true"), **limit))
+    assert list(spool.folder.iterdir()) == []
+    assert spool.shell("exit 3").wait(DEADLINE_SECONDS).exit_code == 3
+    assert len([r for r in caplog.records if "without a launcher" in r.message]) <= 1
+
+
+def test_a_cgroup_is_used_where_one_can_be_made_and_removed_again(spool: Spool) -> None:
+    """The kernel then kills all at once; nothing of it is left."""
+    job = spool.shell("cat /proc/self/cgroup; sleep 1000")
+    with job.stdout() as reader:
+        lines = [reader.readline()]
+        while not lines[-1].startswith(b"0::"):
+            lines.append(reader.readline())
+    groups = list(Path("/sys/fs/cgroup").glob(f"**/jobby-{mark_of(job)}"))
+    used = lines[-1].rstrip().endswith(f"jobby-{mark_of(job)}".encode())
+    assert used is bool(groups)
+    job.stop()
+    assert [group for group in groups if group.exists()] == []
+
+
+def _with(args: JobArgs, **changes: object) -> JobArgs:
+    fields = {
+        name: getattr(args, name) for name in ("command", "args", "stdout_path", "stderr_path")
+    }
+    return JobArgs(**{**fields, **changes})
