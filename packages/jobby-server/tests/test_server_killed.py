@@ -214,6 +214,45 @@ def test_a_full_disk_costs_no_job_that_runs(files: Files, tmp_path: Path, fifo: 
         assert process.end(signal.SIGTERM)[0] == 0
 
 
+@needs_mounts
+def test_a_disk_that_becomes_read_only_costs_no_job_that_runs(
+    files: Files, tmp_path: Path, fifo: Fifo
+) -> None:
+    """Starts are refused in words; output and outcome of what runs arrive all the same."""
+    place = tmp_path / "small"
+    place.mkdir(mode=0o700)
+    jobs = place / "state" / "jobs"
+
+    async def scenario(process: Process) -> None:
+        client = connect(files, process)
+        job = await client.run_job("sh", "-c", f"echo on; read x < {fifo}; exit 5")
+        stream = aiter(client.follow(job))
+        assert (await anext(stream)).data == b"on\n"
+        inside = ("nsenter", "--preserve-credentials", "--user", "--mount")
+        # A mount of its own over the jobs: no file is open in it that would keep it writable.
+        freeze = ("sh", "-ec", 'mount --bind "$0" "$0"; mount -o remount,bind,ro "$0"', str(jobs))
+        await asyncio.to_thread(
+            subprocess.run,
+            [*inside, "--target", str(process.popen.pid), *freeze],
+            check=True,
+        )
+        code, text = await refused(client.start(pb.StartJobRequest(command="true")))
+        assert code is CODE.RESOURCE_EXHAUSTED
+        assert "read-only" in text
+        status = await client.status(pb.GetStatusRequest(job_id=job))
+        assert status.current_status == pb.STATUS_RUNNING
+        fifo.release()
+        assert b"".join([message.data async for message in stream]) == b""
+        status = await client.status(pb.GetStatusRequest(job_id=job))
+        assert status.exit_code == 5
+        await client.channel.close()
+
+    arguments = (*ANY_PORT, "--state-dir", str(place / "state"), "--stop-jobs-on-exit")
+    with started(files, *arguments, wrapper=unshared('exec "$@"', place)) as process:
+        run(scenario(process))
+        assert process.end(signal.SIGTERM)[0] == 0
+
+
 def test_a_corrupt_database_is_said_loudly(files: Files, state_dir: Path) -> None:
     """The server starts, says what it did, and the jobs are known as before."""
     arguments = (*ANY_PORT, "--state-dir", str(state_dir))

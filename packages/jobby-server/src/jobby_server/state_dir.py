@@ -97,22 +97,29 @@ class StateDir:
         """Makes a job's folder.
 
         Raises:
-            LimitError: the disk or the quota is full.
+            LimitError: the disk or the quota is full, or has become read-only.
             OSError: it cannot be made for another reason.
         """
         folder = self.folder(job_id)
         try:
             folder.mkdir(mode=0o700)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
             option = "--state-dir" if self.durable else "--output-dir"
+            full = ("disk space", "disk full or quota exhausted", "free space")
+            cases = {
+                errno.ENOSPC: full,
+                errno.EDQUOT: full,
+                errno.EROFS: ("a writable disk", "it is read-only now", "mount it for writing"),
+            }
+            if error.errno not in cases:
+                raise
+            limit, cause, way_out = cases[error.errno]
             raise LimitError(
                 f"create {folder} for a job's output",
-                "disk full or quota exhausted",
-                f"free space, or choose another {option}",
+                cause,
+                f"{way_out}, or choose another {option}",
                 path=str(folder),
-                limit="disk space",
+                limit=limit,
             ) from error
         return folder
 
