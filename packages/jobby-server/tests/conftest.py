@@ -12,7 +12,7 @@ from jobby_server import environment
 environment.quiet_grpc(debug=False)
 sys.path.append(str(Path(__file__).parent))  # for server_kit, which is no test
 
-from server_kit import Authority, Fifo, Files  # noqa: E402 - it imports grpc, so it comes last
+from server_kit import Authority, Fifo, Files, state_folder  # noqa: E402 - it imports grpc, so it comes last
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +33,10 @@ def fifo(tmp_path: Path) -> Iterator[Fifo]:
     fifo = Fifo(tmp_path / "fifo")
     yield fifo
     fifo.close()
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Iterator[Path]:
+    """Where a server keeps its jobs; none of them outlives the test."""
+    with state_folder(tmp_path / "state") as path:
+        yield path

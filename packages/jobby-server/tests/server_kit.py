@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,12 +23,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2_grpc
 
+from jobby_core import Job, RecordError
 from jobby_proto.v1 import jobby_pb2 as pb
 from jobby_server.address import Address
 from jobby_server.certificates import Material
-from jobby_server.limits import Limits
+from jobby_server.limits import Keep, Limits
 from jobby_server.server import JobbyServer
-from jobby_server.spool import Spool
+from jobby_server.state_dir import StateDir
 
 DEADLINE_SECONDS = 60.0
 """How long a test waits for what has to happen: a busy machine's worst, and then some."""
@@ -301,7 +302,7 @@ class Running:
     """A server in this process."""
 
     server: JobbyServer
-    spool: Spool
+    spool: StateDir
     ca: Authority
     address: Address
 
@@ -324,12 +325,22 @@ class Running:
 
 @asynccontextmanager
 async def serving(
-    ca: Authority, *, limits: Limits | None = None, material: Material | None = None
+    ca: Authority,
+    *,
+    limits: Limits | None = None,
+    material: Material | None = None,
+    state_dir: Path | None = None,
+    keep: Keep | None = None,
+    stop_jobs: bool = False,
 ) -> AsyncIterator[Running]:
     """Runs a server on a free port of loopback; drains it at the end."""
     with tempfile.TemporaryDirectory() as parent:
-        spool = Spool.create(Path(parent))
-        server = JobbyServer(material or ca.material(), spool, limits)
+        if state_dir is None:
+            spool = StateDir.temporary(Path(parent))
+        else:
+            spool = StateDir.named(state_dir)
+        material = material or ca.material()
+        server = JobbyServer(material, spool, limits, keep=keep, stop_jobs=stop_jobs)
         address = await server.start(Address("127.0.0.1", 0))
         try:
             yield Running(server, spool, ca, address)
@@ -337,6 +348,18 @@ async def serving(
             hurry = asyncio.Event()
             hurry.set()
             assert await server.drain(hurry)
+            spool.close()
+
+
+@contextmanager
+def state_folder(path: Path) -> Iterator[Path]:
+    """A folder for a durable state; the jobs that run in it at the end are killed."""
+    try:
+        yield path
+    finally:
+        for folder in path.glob("jobs/*"):
+            with suppress(RecordError):
+                Job.attach(folder).stop()
 
 
 @dataclass(frozen=True)
@@ -420,10 +443,12 @@ def started(
             popen.kill()
 
 
-def failing(files: Files, *arguments: str, **variables: str) -> tuple[int, str]:
+def failing(
+    files: Files, *arguments: str, wrapper: Sequence[str] = (), **variables: str
+) -> tuple[int, str]:
     """Runs a server that is not to start; returns its exit code and what it said."""
     done = subprocess.run(
-        server_command(*arguments),
+        [*wrapper, *server_command(*arguments)],
         cwd=files.folder,
         env=server_environment(**variables),
         capture_output=True,

@@ -11,7 +11,14 @@ from jobby_server import config
 from jobby_server.address import Address
 from jobby_server.config import ServerConfig
 from jobby_server.environment import OWN_VARIABLES
-from jobby_server.errors import EXIT_CONFIG, EXIT_USAGE, AddressInUseError, ConfigError
+from jobby_server.errors import (
+    EXIT_CONFIG,
+    EXIT_USAGE,
+    AddressInUseError,
+    ConfigError,
+    UsageError,
+)
+from jobby_server.limits import Keep
 
 # One setting each: the option, and how three different values of it are read.
 SETTINGS = {
@@ -19,13 +26,21 @@ SETTINGS = {
     "ca": ["/a", "/b", "/c"],
     "cert": ["/a", "/b", "/c"],
     "key": ["/a", "/b", "/c"],
+    "state_dir": ["/a", "/b", "/c"],
     "output_dir": ["/a", "/b", "/c"],
+    "keep_days": ["1", "2.5", "30"],
+    "keep_jobs": ["0", "10", "20"],
+    "keep_bytes": ["1", "2", "3"],
     "log_level": ["debug", "warning", "error"],
 }
+NUMBERS = {"keep_days", "keep_jobs", "keep_bytes"}
 
 
 def read(settings: ServerConfig, name: str) -> str:
     """Returns a setting as the text it was given as."""
+    if name.startswith("keep_"):
+        value = getattr(settings.keep, name.removeprefix("keep_"))
+        return "None" if value is None else f"{value:g}"
     return str(getattr(settings, name))
 
 
@@ -38,7 +53,8 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path: Path,
     for places in itertools.product([True, False], repeat=3):
         arguments = ["--" + name.replace("_", "-"), flag] if places[0] else []
         environment = {"JOBBY_" + name.upper(): variable} if places[1] else {}
-        file.write_text(f'{name} = "{key}"\n' if places[2] else "")
+        written = key if name in NUMBERS else f'"{key}"'
+        file.write_text(f"{name} = {written}\n" if places[2] else "")
         settings = config.load([*arguments, "--config", str(file)], environment)
         wanted = next(
             itertools.compress([flag, variable, key, default], [*places, True]),
@@ -56,7 +72,10 @@ def test_without_any_setting_the_documented_names_are_used(
         ca=Path("ca.crt"),
         cert=Path("server.cert"),
         key=Path("server.key"),
+        state_dir=None,
         output_dir=None,
+        stop_jobs_on_exit=False,
+        keep=Keep(days=None, jobs=None, bytes=None),
         log_level="info",
         expose_samples=False,
     )
@@ -121,8 +140,46 @@ BAD_VALUES: dict[str, tuple[list[str], dict[str, str], str | bytes, str]] = {
     "not UTF-8": ([], {}, b"\xff\xfe", "it is not TOML"),
     "an unknown key": ([], {}, 'output-dir = "/x"', "no setting 'output-dir'"),
     "a number for text": ([], {}, "listen = 5", "a string in quotes"),
+    "no days": (["--keep-days", "soon"], {}, "", "no number of days"),
+    "negative days": (["--keep-days=-1"], {}, "", "no number of days"),
+    "days that are no number": (["--keep-days", "nan"], {}, "", "no number of days"),
+    "no count": (["--keep-jobs", "1.5"], {}, "", "no number, such as 1000"),
+    "no size": (["--keep-bytes", "20GB"], {}, "", "20G"),
+    "text for a number": ([], {}, 'keep_jobs = "5"', "it has to be a number"),
+    "a truth for a number": ([], {}, "keep_days = true", "it has to be a number"),
+    "a truth for a size": ([], {}, "keep_bytes = true", "a number of bytes"),
     "text for a truth": ([], {}, 'insecure_expose_sample_certificates = "1"', "true or false"),
 }
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("1000", 1000), ("2k", 2048), ("3M", 3 << 20), ("4G", 4 << 30), ("5T", 5 << 40)],
+)
+def test_a_size_has_the_usual_units(tmp_path: Path, text: str, size: int) -> None:
+    """Powers of 1024, in either case; in the file as text or as a number."""
+    file = tmp_path / "jobby.toml"
+    file.write_text(f'keep_bytes = "{text}"')
+    assert config.load(["--config", str(file)], {}).keep.bytes == size
+    file.write_text(f"keep_bytes = {size}")
+    assert config.load(["--config", str(file)], {}).keep.bytes == size
+
+
+def test_jobs_are_stopped_on_exit_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    """A flag as the others: three places, and off by default."""
+    file = tmp_path / "jobby.toml"
+    file.write_text("stop_jobs_on_exit = true")
+    assert config.load(["--stop-jobs-on-exit"], {}).stop_jobs_on_exit
+    assert config.load([], {"JOBBY_STOP_JOBS_ON_EXIT": "1"}).stop_jobs_on_exit
+    assert config.load(["--config", str(file)], {}).stop_jobs_on_exit
+    assert not config.load([], {}).stop_jobs_on_exit
+
+
+def test_state_and_output_in_two_places_is_a_usage_error() -> None:
+    """Wherever the two come from; the message says which one to leave out."""
+    with pytest.raises(UsageError, match=r"leave --output-dir .* out") as caught:
+        config.load(["--state-dir", "/a"], {"JOBBY_OUTPUT_DIR": "/b"})
+    assert caught.value.exit_code == EXIT_USAGE
 
 
 @pytest.mark.parametrize("case", BAD_VALUES)

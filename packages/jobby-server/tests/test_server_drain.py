@@ -119,7 +119,7 @@ def test_a_start_that_is_cancelled_leaves_no_job(ca: Authority, tmp_path: Path) 
 
     async def scenario() -> None:
         async with serving(ca) as running, running.client("alice") as alice:
-            starting = running.server._servicer._starting
+            starting = running.server._starter._tasks
             command = pb.StartJobRequest(
                 command="sh", args=["-c", f"echo $$ > {ran}.new; mv {ran}.new {ran}; sleep 1000"]
             )
@@ -148,7 +148,7 @@ def test_a_start_during_the_drain_leaves_no_job(ca: Authority) -> None:
             serving(ca, limits=Limits(drain_seconds=0.1)) as running,
             running.client("alice") as alice,
         ):
-            starting = running.server._servicer._starting
+            starting = running.server._starter._tasks
             with busy_threads() as release:
                 command = pb.StartJobRequest(command="sleep", args=["1000"])
                 call = asyncio.ensure_future(refused(alice.start(command)))

@@ -203,7 +203,7 @@ def test_a_job_gets_the_servers_environment_without_the_servers_own(files: Files
     assert found["HELLO"] == "world"
     assert found["GRPC_VERBOSITY"] == "ERROR"  # the operator's, not Jobby's
     own = {name for name in found if name.startswith(("JOBBY_", "GRPC_"))}
-    assert own == {"JOBBY_SERVER", "GRPC_VERBOSITY"}
+    assert own == {"JOBBY_SERVER", "GRPC_VERBOSITY", "JOBBY_JOB"}  # the last marks the job
 
 
 def test_a_job_inherits_no_descriptor_of_the_server(files: Files) -> None:

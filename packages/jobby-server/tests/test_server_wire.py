@@ -13,10 +13,13 @@ import jobby_core
 from jobby_core import JobbyError, Reason, State, Status, Stream, Usage
 from jobby_proto.v1 import jobby_pb2 as pb
 from jobby_server import wire
+from jobby_server.journal import Journal
+from jobby_server.lifetime import shutting_down
 from jobby_server.limits import Limits
 from jobby_server.refusal import RefusedError
 from jobby_server.servicer import JobbyServicer
-from jobby_server.spool import Spool
+from jobby_server.starter import Starter
+from jobby_server.state_dir import StateDir
 from jobby_server.store import Store
 
 CODE = grpc.StatusCode
@@ -240,8 +243,9 @@ def test_an_error_becomes_its_status_without_the_servers_paths(kind: str) -> Non
 
 def test_every_method_of_the_contract_has_a_handler(tmp_path: Path) -> None:
     """No method is forgotten, and each has the cardinality that the contract gives it."""
-    spool = Spool.create(tmp_path)
-    servicer = JobbyServicer(Store(), spool, Limits())
+    state = StateDir.temporary(tmp_path)
+    store = Store(Journal(None), state)
+    servicer = JobbyServicer(store, Starter(store, state, shutting_down), Limits())
     handlers = servicer.handlers()
     methods = pb.DESCRIPTOR.services_by_name["Jobby"].methods_by_name
     assert set(handlers) == set(methods)

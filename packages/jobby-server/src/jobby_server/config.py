@@ -8,8 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from jobby_server import values
 from jobby_server.address import Address
-from jobby_server.errors import EXIT_USAGE, ConfigError
+from jobby_server.errors import EXIT_USAGE, ConfigError, UsageError
+from jobby_server.limits import Keep
 from jobby_server.log import LEVELS, printable
 
 _CA_NAMES: Final = (Path("ca.crt"), Path("ca.cert"))
@@ -24,7 +26,10 @@ class ServerConfig:
         ca: the CA bundle.
         cert: the server's certificate.
         key: its private key.
+        state_dir: where the jobs' state is kept for the next server; None keeps it in memory.
         output_dir: where output is kept; None is the temporary folder.
+        stop_jobs_on_exit: whether the jobs of a `state_dir` end with the server.
+        keep: how long ended jobs are kept.
         log_level: one of `log.LEVELS`.
         expose_samples: whether sample certificates may serve beyond loopback.
     """
@@ -33,28 +38,12 @@ class ServerConfig:
     ca: Path
     cert: Path
     key: Path
+    state_dir: Path | None
     output_dir: Path | None
+    stop_jobs_on_exit: bool
+    keep: Keep
     log_level: str
     expose_samples: bool
-
-
-def _path(text: str) -> Path:
-    if not text or "\0" in text:
-        raise ValueError("it is not a path")
-    return Path(text)
-
-
-def _level(text: str) -> str:
-    if text.lower() not in LEVELS:
-        raise ValueError(f"it is none of {', '.join(LEVELS)}")
-    return text.lower()
-
-
-def _truth(text: str) -> bool:
-    try:
-        return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-    except KeyError:
-        raise ValueError("it is neither true nor false") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,25 +72,57 @@ _SETTINGS: Final = (
         "where to listen; port 0 takes a free one (default: 127.0.0.1:50051)",
     ),
     _Setting(
-        "ca", _path, "FILE", "the CA certificates of the clients (default: ca.crt, or ca.cert)"
+        "ca",
+        values.path,
+        "FILE",
+        "the CA certificates of the clients (default: ca.crt, or ca.cert)",
     ),
-    _Setting("cert", _path, "FILE", "the server's certificate (default: server.cert)"),
-    _Setting("key", _path, "FILE", "the server's private key (default: server.key)"),
+    _Setting("cert", values.path, "FILE", "the server's certificate (default: server.cert)"),
+    _Setting("key", values.path, "FILE", "the server's private key (default: server.key)"),
+    _Setting(
+        "state_dir",
+        values.path,
+        "DIR",
+        "keep the jobs here: they go on when the server ends, and the next one finds them,"
+        " running or ended (default: jobs end with the server)",
+    ),
+    _Setting(
+        "stop_jobs_on_exit",
+        values.truth,
+        None,
+        "with --state-dir: stop the running jobs when the server is ended",
+    ),
+    _Setting("keep_days", values.days, "N", "forget jobs N days after their end (default: never)"),
+    _Setting("keep_jobs", values.count, "N", "keep the last N ended jobs (default: all)"),
+    _Setting(
+        "keep_bytes",
+        values.size,
+        "SIZE",
+        "keep so much output of ended jobs, such as 500M or 20G (default: all)",
+    ),
     _Setting(
         "output_dir",
-        _path,
+        values.path,
         "DIR",
         "keep the jobs' output here, also after the server's end"
         " (default: a temporary folder, removed at the end)",
     ),
-    _Setting("log_level", _level, "LEVEL", f"{', '.join(LEVELS)} (default: info)"),
+    _Setting("log_level", values.level, "LEVEL", f"{', '.join(LEVELS)} (default: info)"),
     _Setting(
         "insecure_expose_sample_certificates",
-        _truth,
+        values.truth,
         None,
         "serve beyond loopback with the checked-in sample certificates, whose keys everybody has",
     ),
 )
+
+
+# What a value in the file may be, where that isn't a string.
+_KINDS: Final[Mapping[str | None, tuple[Any, str]]] = {
+    None: (bool, "true or false"),
+    "N": (int | float, "a number"),
+    "SIZE": (int | str, 'a number of bytes, or a string such as "20G"'),
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -117,6 +138,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> ServerConf
 
     Raises:
         ConfigError: a value cannot be used; the text names it and where it came from.
+        UsageError: two settings exclude each other.
         SystemExit: --help, --version, or a usage error (exit code 64).
     """
     flags = vars(_parser().parse_args(arguments))
@@ -131,13 +153,21 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> ServerConf
             found[setting.name] = _parse(setting, variable, setting.variable)
         else:
             found[setting.name] = table.value(setting)
+    if found["state_dir"] and found["output_dir"]:
+        raise UsageError(
+            "cannot use --state-dir together with --output-dir: the output lies in the state "
+            "folder; leave --output-dir (JOBBY_OUTPUT_DIR, output_dir) out"
+        )
     return ServerConfig(
         listen=found["listen"] or Address("127.0.0.1", 50051),
         # The server's own name first; the other one is what a client calls the same file.
         ca=found["ca"] or next((name for name in _CA_NAMES if name.exists()), _CA_NAMES[0]),
         cert=found["cert"] or Path("server.cert"),
         key=found["key"] or Path("server.key"),
+        state_dir=found["state_dir"],
         output_dir=found["output_dir"],
+        stop_jobs_on_exit=bool(found["stop_jobs_on_exit"]),
+        keep=Keep(days=found["keep_days"], jobs=found["keep_jobs"], bytes=found["keep_bytes"]),
         log_level=found["log_level"] or "info",
         expose_samples=bool(found["insecure_expose_sample_certificates"]),
     )
@@ -203,9 +233,9 @@ class _Table:
             return None
         assert self.path is not None, "an absent file holds no value"
         origin = f"{setting.name} in {printable(str(self.path))}:"
-        wanted = bool if setting.metavar is None else str
-        if not isinstance(value, wanted):
-            kind = "true or false" if wanted is bool else "a string in quotes"
+        wanted, kind = _KINDS.get(setting.metavar, (str, "a string in quotes"))
+        # To Python true and false are numbers.
+        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
             raise ConfigError(f"cannot use {origin} {value!r}: it has to be {kind}")
         parsed = _parse(setting, str(value), origin)
         # A path in a file means the same wherever the server is started.

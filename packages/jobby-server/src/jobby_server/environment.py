@@ -30,10 +30,15 @@ OWN_VARIABLES: Final = frozenset(
         "JOBBY_CERT",
         "JOBBY_CONFIG",
         "JOBBY_INSECURE_EXPOSE_SAMPLE_CERTIFICATES",
+        "JOBBY_KEEP_BYTES",
+        "JOBBY_KEEP_DAYS",
+        "JOBBY_KEEP_JOBS",
         "JOBBY_KEY",
         "JOBBY_LISTEN",
         "JOBBY_LOG_LEVEL",
         "JOBBY_OUTPUT_DIR",
+        "JOBBY_STATE_DIR",
+        "JOBBY_STOP_JOBS_ON_EXIT",
     }
 )
 """The server's own settings. A job doesn't get them: a client that a job runs would take

@@ -29,6 +29,18 @@ class AddressInUseError(StartupError):
     exit_code = EXIT_UNAVAILABLE
 
 
+class StateInUseError(StartupError):
+    """Another server uses the state folder."""
+
+    exit_code = EXIT_UNAVAILABLE
+
+
+class UsageError(StartupError):
+    """Settings that exclude each other."""
+
+    exit_code = EXIT_USAGE
+
+
 class TlsPolicyError(StartupError):
     """The TLS library would accept less than TLS 1.3, or does not work at all."""
 

@@ -18,6 +18,7 @@ import grpc.aio
 from jobby_core import JobbyError
 from jobby_server import wire
 from jobby_server.identity import Authorities, IdentityError, Principal, utc_now
+from jobby_server.journal import JournalError
 from jobby_server.lifetime import Lifetimes
 from jobby_server.refusal import RefusedError
 
@@ -25,6 +26,8 @@ _log = logging.getLogger(__name__)
 
 # A status text travels in a header, and clients refuse headers of more than 8 KiB.
 _MAX_TEXT = 1000
+
+_CODE = grpc.StatusCode
 
 _T = TypeVar("_T")
 # Any: a gate for every method there is, whatever its messages.
@@ -151,6 +154,10 @@ def _refusal(error: Exception, method: str, context: _Context) -> RefusedError:
         case IdentityError():
             _log.info("refused a call of %s from %s: %s", method, context.peer(), error)
             return RefusedError(grpc.StatusCode.UNAUTHENTICATED, str(error))
+        case JournalError():
+            _log.error("a call of %s failed for the journal: %s", method, error)
+            code = _CODE.RESOURCE_EXHAUSTED if error.full else _CODE.INTERNAL
+            return RefusedError(code, f"the server's journal failed: {error}; try again later")
         case JobbyError():
             return wire.refusal(error) or _incident(method)
         case _:

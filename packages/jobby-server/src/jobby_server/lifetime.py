@@ -22,6 +22,14 @@ def shutting_down() -> RefusedError:
     )
 
 
+def restarting() -> RefusedError:
+    """Returns what ends the calls of a server whose jobs go on without it."""
+    return RefusedError(
+        grpc.StatusCode.UNAVAILABLE,
+        "the server is restarting; its jobs go on, so read on from where you are",
+    )
+
+
 class _Call:
     """One streaming call. Guarded by the event loop."""
 
@@ -62,6 +70,7 @@ class Lifetimes:
     Args:
         clock: the time by which certificates are judged.
         recheck_seconds: how often to look at it during a call.
+        farewell: what ends the calls when the server does.
     """
 
     def __init__(
@@ -69,9 +78,11 @@ class Lifetimes:
         clock: Callable[[], datetime] = utc_now,
         *,
         recheck_seconds: float = RECHECK_SECONDS,
+        farewell: Callable[[], RefusedError] = shutting_down,
     ) -> None:
         self._clock = clock
         self._recheck_seconds = recheck_seconds
+        self._farewell = farewell
         self._calls: set[_Call] = set()
         self._closed = False
 
@@ -87,7 +98,7 @@ class Lifetimes:
                 the server shuts down.
         """
         if self._closed:
-            raise shutting_down()
+            raise self._farewell()
         call: _Call | None = None
         try:
             async with asyncio.timeout(None) as scope:
@@ -108,4 +119,4 @@ class Lifetimes:
         """Interrupts every call, and refuses those to come."""
         self._closed = True
         for call in list(self._calls):
-            call.end(shutting_down())
+            call.end(self._farewell())

@@ -1,4 +1,4 @@
-"""Owns the server's limits and the gRPC channel arguments that follow from them."""
+"""Owns the server's limits, and the gRPC channel arguments that follow from them."""
 
 import resource
 from collections.abc import Sequence
@@ -39,6 +39,21 @@ class Limits:
     keepalive_timeout_seconds: float = 3.0
     drain_seconds: float = 5.0
     stop_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """How long ended jobs are kept; None is for ever. What exceeds any of them goes, oldest first.
+
+    Attributes:
+        days: how many days after their end.
+        jobs: how many of them.
+        bytes: how much output all of them may have together.
+    """
+
+    days: float | None = None
+    jobs: int | None = None
+    bytes: int | None = None
 
 
 def connection_limit(limits: Limits, descriptors: int) -> int:

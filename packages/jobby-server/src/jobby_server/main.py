@@ -42,8 +42,9 @@ async def _run(settings: ServerConfig) -> int:
     # Before grpc is loaded, which takes long enough to be interrupted.
     quit_, hurry = _signals(loop)
     # Late: `--help`, `--version` and a usage error don't need grpc.
-    from jobby_server import certificates, spool, tls
+    from jobby_server import certificates, tls
     from jobby_server.server import JobbyServer
+    from jobby_server.state_dir import StateDir
 
     material = certificates.read(settings.ca, settings.cert, settings.key)
     for warning in material.warnings:
@@ -51,20 +52,26 @@ async def _run(settings: ServerConfig) -> int:
     if material.sample:
         _check_samples(settings)
     await tls.prove_tls13_only(material)
-    outputs = spool.Spool.create(settings.output_dir)
+    if settings.state_dir is not None:
+        state, what = StateDir.named(settings.state_dir), "jobs are kept"
+    else:
+        state = StateDir.temporary(settings.output_dir)
+        what = "output is kept" if settings.output_dir else "output is held"
     try:
-        server = JobbyServer(material, outputs)
+        server = JobbyServer(
+            material, state, keep=settings.keep, stop_jobs=settings.stop_jobs_on_exit
+        )
         bound = await server.start(settings.listen)
-        _log.info("output is %s in %s", "kept" if outputs.keep else "held", outputs.path)
+        _log.info("%s in %s", what, state.path)
         _log.info("listening on %s", bound)
         await quit_.wait()
         _log.info("shutting down; a second signal hurries")
         ended = await server.drain(hurry)
     finally:
-        outputs.close()
+        state.close()
     if not ended:
         _exit_hard(len(server.store))
-    _log.info("ended")
+    _log.info("ended; %d jobs run on", len(server.store))
     return 0
 
 

@@ -3,23 +3,29 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Coroutine
+from typing import Any
 
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from jobby_core import Job, JobbyError, State
+from jobby_core import State, launcher_available
 from jobby_server import tls, wire
 from jobby_server.address import Address
 from jobby_server.certificates import Material
 from jobby_server.errors import ConfigError
 from jobby_server.identity import Authorities
 from jobby_server.interceptor import Gate
-from jobby_server.lifetime import Lifetimes
-from jobby_server.limits import Limits, channel_arguments
+from jobby_server.journal import Journal, JournalError
+from jobby_server.lifetime import Lifetimes, restarting, shutting_down
+from jobby_server.limits import Keep, Limits, channel_arguments
+from jobby_server.recovery import Recovery
+from jobby_server.retention import Retention
 from jobby_server.servicer import JobbyServicer
-from jobby_server.spool import Spool
+from jobby_server.starter import Starter
+from jobby_server.state_dir import StateDir
 from jobby_server.store import Store
 
 _log = logging.getLogger(__name__)
@@ -30,20 +36,37 @@ class JobbyServer:
 
     Args:
         material: its certificates.
-        spool: where the jobs' output goes; the caller closes it.
+        state: where the jobs' state is kept; the caller closes it.
         limits: how much it bears.
+        keep: how long it keeps ended jobs.
+        stop_jobs: whether running jobs end with it even if its state is durable.
 
     Attributes:
         store: its jobs.
         lifetimes: its streaming calls.
     """
 
-    def __init__(self, material: Material, spool: Spool, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        material: Material,
+        state: StateDir,
+        limits: Limits | None = None,
+        *,
+        keep: Keep | None = None,
+        stop_jobs: bool = False,
+    ) -> None:
         self._limits = limits or Limits()
         self._material = material
-        self.store = Store()
-        self.lifetimes = Lifetimes()
-        self._servicer = JobbyServicer(self.store, spool, self._limits)
+        self._state = state
+        self._stop_jobs = stop_jobs or not state.durable
+        self._journal = Journal(state.database)
+        self.store = Store(self._journal, state)
+        self._retention = Retention(keep or Keep(), self.store, self._journal)
+        self.store.on_change = self._retention.consider
+        farewell = shutting_down if self._stop_jobs else restarting
+        self.lifetimes = Lifetimes(farewell=farewell)
+        self._starter = Starter(self.store, state, farewell)
+        self._servicer = JobbyServicer(self.store, self._starter, self._limits)
         self._health = health.aio.HealthServicer()
         gate = Gate(Authorities(material.ca_pem), self.lifetimes)
         self._grpc = grpc.aio.server(interceptors=[gate], options=channel_arguments(self._limits))
@@ -58,14 +81,49 @@ class JobbyServer:
         )
 
     async def start(self, address: Address) -> Address:
-        """Starts serving; returns the address, with a free port in place of port 0.
+        """Takes up the jobs of the server before, then serves.
+
+        Returns:
+            the address, with a free port in place of port 0.
 
         Raises:
             AddressInUseError: somebody else listens there.
-            ConfigError: the address cannot be listened on.
+            ConfigError: the address cannot be listened on, or the state not be kept.
+            StartupError: a job that runs cannot be taken up again.
         """
         # gRPC's own error does not say why it cannot bind.
         await asyncio.to_thread(address.try_out)
+        try:
+            await self._open()
+            return await self._serve(address)
+        except BaseException:
+            await self._close()
+            raise
+
+    async def _open(self) -> None:
+        if self._state.durable and not launcher_available():
+            raise ConfigError(
+                "cannot keep jobs that outlive the server: jobby-core has no launcher for this "
+                "platform; leave --state-dir out"
+            )
+        await self._journal.open()
+        try:
+            if self._state.durable:
+                await Recovery(self.store, self._journal, self._state).run()
+            await self.store.load()
+        except JournalError as error:
+            raise ConfigError(
+                f"cannot use {self._state.database}: {error}; free space on its disk, and check "
+                "that this user may write there"
+            ) from error
+        self._retention.consider()
+
+    async def _close(self) -> None:
+        await self._retention.close()
+        await self.store.close()
+        await self._journal.close()
+
+    async def _serve(self, address: Address) -> Address:
         try:
             port = self._grpc.add_secure_port(str(address), tls.credentials(self._material))
         except RuntimeError as error:
@@ -79,7 +137,7 @@ class JobbyServer:
         return Address(address.host, port)
 
     async def drain(self, hurry: asyncio.Event | None = None) -> bool:
-        """Ends everything: new calls, streams, calls under way, jobs.
+        """Ends everything: new calls, streams, calls under way, and jobs unless they outlive it.
 
         Args:
             hurry: once set, calls under way are not waited for any more.
@@ -100,29 +158,33 @@ class JobbyServer:
         hurrying.cancel()
         await self._grpc.stop(None)
         await stopping
-        settled = await self._settle_starts()
-        return await self._stop_jobs() and settled
+        ended = await self._within(self._starter.close())
+        if self._stop_jobs:
+            ended = await self._stop_all() and ended
+        # Without what hangs, everything else is kept all the same.
+        ended = await self._within(self._close()) and ended
+        await self._journal.close()
+        return ended
 
-    async def _settle_starts(self) -> bool:
+    async def _within(self, work: Coroutine[Any, Any, None]) -> bool:
         try:
             async with asyncio.timeout(self._limits.stop_seconds):
-                await self._servicer.close()
+                await work
         except TimeoutError:
             return False  # a thread hangs in the kernel, perhaps on a network file system
         return True
 
-    async def _stop_jobs(self) -> bool:
-        jobs = [r.job for _, r in self.store if r.job.status().state is State.RUNNING]
-        if not jobs:
+    async def _stop_all(self) -> bool:
+        stops = {
+            self.store.begin_stop(job_id, record, "server"): job_id
+            for job_id, record in self.store
+            if record.job.status().state is State.RUNNING
+        }
+        if not stops:
             return True
-        _log.info("killing %d running jobs", len(jobs))
-        stops = [asyncio.create_task(asyncio.to_thread(_stop, job)) for job in jobs]
-        _, pending = await asyncio.wait(stops, timeout=self._limits.stop_seconds)
+        _log.info("killing %d running jobs", len(stops))
+        done, pending = await asyncio.wait(stops, timeout=self._limits.stop_seconds)
+        for stop in done:
+            if error := stop.exception():
+                _log.error("job %s: %s", stops[stop], error)
         return not pending
-
-
-def _stop(job: Job) -> None:
-    try:
-        job.stop()
-    except JobbyError as error:
-        _log.error("%s", error)

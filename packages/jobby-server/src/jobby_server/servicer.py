@@ -1,31 +1,28 @@
 """Owns the calls of the contract: read, decide, act, answer. Policy is elsewhere."""
 
-import asyncio
 import logging
-import os
-import uuid
-from collections.abc import Coroutine
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
 import grpc
 import grpc.aio
 
-from jobby_core import Job, JobArgs, JobbyError
+from jobby_core import Job, RecordError
 from jobby_proto.v1 import jobby_pb2
 from jobby_server import wire
 from jobby_server.access import Action
-from jobby_server.environment import JOB_ENVIRONMENT
-from jobby_server.identity import Principal
 from jobby_server.interceptor import caller
-from jobby_server.lifetime import shutting_down
 from jobby_server.limits import Limits
-from jobby_server.spool import Spool
+from jobby_server.refusal import RefusedError
+from jobby_server.row import Row
+from jobby_server.starter import Order, Starter
 from jobby_server.store import Record, Store
 from jobby_server.stream import FollowerSlots, send
 
 _log = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
+_MAX_REQUEST_ID: Final = 64
+_MAX_OUTPUT_BYTES: Final = 2**63 - 1
+_MAX_TIMEOUT_SECONDS: Final = 1e12
 # In quotes: grpc's classes are generic to the type checker only.
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -35,17 +32,15 @@ class JobbyServicer:
 
     Args:
         store: the jobs.
-        spool: where their output goes.
+        starter: starts them.
         limits: how much one owner may have.
     """
 
-    def __init__(self, store: Store, spool: Spool, limits: Limits) -> None:
+    def __init__(self, store: Store, starter: Starter, limits: Limits) -> None:
         self._store = store
-        self._spool = spool
+        self._starter = starter
         self._limits = limits
         self._slots = FollowerSlots(limits.followers_per_owner)
-        self._starting: set[asyncio.Task[Any]] = set()
-        self._closed = False
 
     def handlers(self) -> dict[str, "grpc.RpcMethodHandler[Any, Any]"]:
         """Returns the handler of each method of the contract, by the method's name."""
@@ -76,24 +71,24 @@ class JobbyServicer:
     async def start_job(
         self, request: jobby_pb2.StartJobRequest, context: _Context
     ) -> jobby_pb2.StartJobResponse:
-        """Starts a job for the caller.
-
-        A call that is cancelled before it was answered leaves no job: nobody
-        would ever learn its id.
-        """
+        """Starts a job for the caller; see `Starter.start`."""
         del context
         if not request.command:
             raise wire.invalid("command", "it is empty; name the program to run")
-        if self._closed:
-            raise shutting_down()
-        job_id = uuid.uuid4()
-        # A task of its own: the thread that starts the job cannot be interrupted.
-        launch = self._track(self._launch(job_id, caller(), request.command, tuple(request.args)))
-        try:
-            await asyncio.shield(launch)
-        except asyncio.CancelledError:
-            _ = self._track(self._abandon(job_id, launch))
-            raise
+        if len(request.request_id) > _MAX_REQUEST_ID:
+            raise wire.invalid(
+                "request_id",
+                f"it has {len(request.request_id)} bytes; give 1 to {_MAX_REQUEST_ID}, best random",
+            )
+        order = Order(
+            command=request.command,
+            args=tuple(request.args),
+            request_id=request.request_id or None,
+            # What is beyond these limits is beyond what there can be.
+            max_output_bytes=min(request.max_output_bytes, _MAX_OUTPUT_BYTES) or None,
+            timeout_seconds=min(request.timeout_ms / 1000, _MAX_TIMEOUT_SECONDS) or None,
+        )
+        job_id = await self._starter.start(caller(), order)
         return jobby_pb2.StartJobResponse(job_id=job_id.bytes)
 
     async def stop_job(
@@ -101,8 +96,9 @@ class JobbyServicer:
     ) -> jobby_pb2.StopJobResponse:
         """Kills a job of the caller and answers when it has ended."""
         del context
-        job = self._find(Action.STOP, request.job_id)
-        await asyncio.to_thread(job.stop)
+        found = await self._find(Action.STOP, request.job_id)
+        if isinstance(found, Record):
+            await self._store.stop(wire.job_id(request.job_id), found, caller().owner.name)
         return jobby_pb2.StopJobResponse()
 
     async def get_status(
@@ -110,90 +106,41 @@ class JobbyServicer:
     ) -> jobby_pb2.GetStatusResponse:
         """Tells how a job of the caller stands."""
         del context
-        job = self._find(Action.STATUS, request.job_id)
-        status = job.status()
-        stdout_bytes, stderr_bytes = await asyncio.to_thread(_sizes, job)
-        return wire.status_response(status, stdout_bytes=stdout_bytes, stderr_bytes=stderr_bytes)
+        found = await self._find(Action.STATUS, request.job_id)
+        at = self._store.standing(wire.job_id(request.job_id), found)
+        return wire.status_response(
+            at.status,
+            stopped_by=at.stopped_by,
+            stdout_bytes=at.stdout_bytes,
+            stderr_bytes=at.stderr_bytes,
+        )
 
     async def get_job_output(
         self, request: jobby_pb2.GetJobOutputRequest, context: _Context
     ) -> None:
         """Streams an output of a job of the caller, or a part of it, and then its end."""
         wanted = wire.output_wanted(request)
-        job = self._find(Action.OUTPUT, request.job_id)
-        give_back = self._slots.take(caller().owner)
-        # Not when this method ends: gRPC holds the last chunk until the client has taken it.
-        context.add_done_callback(lambda _: give_back())  # type: ignore[arg-type]  # any callable
-        await send(job, wanted, context, stall_seconds=self._limits.stall_seconds)
+        # Around all of it: nothing may be tidied away between finding the job and its end.
+        with self._store.reading(wire.job_id(request.job_id)):
+            job = await self._job(Action.OUTPUT, request.job_id)
+            give_back = self._slots.take(caller().owner)
+            # Not when this method ends: gRPC holds the last chunk until the client has taken it.
+            context.add_done_callback(lambda _: give_back())  # type: ignore[arg-type]  # any callable
+            await send(job, wanted, context, stall_seconds=self._limits.stall_seconds)
 
-    async def close(self) -> None:
-        """Refuses further starts; returns when those under way are in the store or undone."""
-        self._closed = True
-        while self._starting:
-            await asyncio.wait(self._starting)
-
-    def _find(self, action: Action, raw_id: bytes) -> Job:
-        job = self._store.find(caller(), action, wire.job_id(raw_id))
-        if job is None:
+    async def _find(self, action: Action, raw_id: bytes) -> Record | Row:
+        found = await self._store.find(caller(), action, wire.job_id(raw_id))
+        if found is None:
             raise wire.not_found()
-        return job
+        return found
 
-    def _track(self, work: Coroutine[Any, Any, _T]) -> "asyncio.Task[_T]":
-        # The loop itself holds its tasks weakly (asyncio.create_task).
-        task = asyncio.create_task(work)
-        self._starting.add(task)
-        task.add_done_callback(self._starting.discard)
-        return task
-
-    async def _launch(
-        self, job_id: uuid.UUID, principal: Principal, command: str, args: tuple[str, ...]
-    ) -> Job:
-        job = await asyncio.to_thread(self._start, job_id, command, args)
-        self._store.add(job_id, Record(job, principal.owner, principal.groups))
-        # Not the arguments: they may hold a password.
-        _log.info(
-            "job %s: %s started %.200s, pid %d", job_id, principal.owner.name, command, job.pid
-        )
-        return job
-
-    def _start(self, job_id: uuid.UUID, command: str, args: tuple[str, ...]) -> Job:
-        """Starts a job, in a thread; leaves nothing behind when it fails."""
-        folder = self._spool.make_folder(job_id)
+    async def _job(self, action: Action, raw_id: bytes) -> Job:
         try:
-            return Job.start(
-                JobArgs(
-                    command,
-                    args,
-                    stdout_path=folder / "stdout",
-                    stderr_path=folder / "stderr",
-                    env=JOB_ENVIRONMENT,
-                )
-            )
-        except BaseException:
-            self._spool.discard(job_id)
-            raise
-
-    async def _abandon(self, job_id: uuid.UUID, launch: "asyncio.Task[Job]") -> None:
-        """Undoes a start whose caller has gone."""
-        await asyncio.wait([launch])
-        if launch.exception() is not None:
-            return  # nothing was started
-        try:
-            await asyncio.to_thread(launch.result().stop)
-        except JobbyError as error:
-            _log.error("job %s: %s", job_id, error)
-            return  # it stays in the store, so the drain tries again
-        self._store.remove(job_id)
-        await asyncio.to_thread(self._spool.discard, job_id)
-        _log.info("job %s: stopped, because its start was cancelled before it was answered", job_id)
-
-
-def _sizes(job: Job) -> tuple[int, int]:
-    """Returns how long a job's outputs are, in a thread; what is gone has no bytes."""
-    found = []
-    for path in (job.args.stdout_path, job.args.stderr_path):
-        try:
-            found.append(os.stat(path).st_size)
-        except FileNotFoundError:
-            found.append(0)
-    return found[0], found[1]
+            return await self._store.job(await self._find(action, raw_id))
+        except RecordError as error:
+            _log.error("%s", error)
+            raise RefusedError(
+                grpc.StatusCode.DATA_LOSS,
+                "the job's output cannot be read: its record on the server is missing or damaged; "
+                "the server's log says which file",
+            ) from error

@@ -1,27 +1,53 @@
-"""Owns the jobs of this server's life: id to job, owner and groups. In memory only."""
+"""Owns the jobs by id: those alive as objects, those that ended in the journal."""
 
+import asyncio
+import logging
+import sqlite3
 import uuid
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakValueDictionary
 
-from jobby_core import Job
+from jobby_core import Job, Reason, State, Status
+from jobby_server import jobs_table
 from jobby_server.access import Action, allowed
 from jobby_server.identity import Owner, Principal
+from jobby_server.jobs_table import Ended, Taken
+from jobby_server.journal import Journal, JournalError
+from jobby_server.row import Row
+from jobby_server.state_dir import StateDir
+
+_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
-    """A job and whose it is.
+    """A job that this server watches over, and whose it is.
 
     Attributes:
         job: the job itself.
         owner: who started it.
         groups: the groups in the certificate that started it.
+        stopped_by: who asked for its stop; "" if nobody did.
     """
 
     job: Job
     owner: Owner
     groups: frozenset[str]
+    stopped_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a job stands, and what the core doesn't know of it."""
+
+    status: Status
+    stopped_by: str
+    stdout_bytes: int
+    stderr_bytes: int
 
 
 _NOBODY = Owner(name="", authority="")
@@ -29,39 +55,283 @@ _NOBODY = Owner(name="", authority="")
 
 
 class Store:
-    """The jobs by id. All of it happens on the event loop's thread, so it needs no lock."""
+    """The jobs by id. All of it happens on the event loop's thread, so it needs no lock.
 
-    def __init__(self) -> None:
-        self._records: dict[uuid.UUID, Record] = {}
+    With a durable state, an ended job leaves the memory once its end is on the
+    disk. Without one the jobs stay, as their folders hold no record.
+
+    Args:
+        journal: what is known of all of them; opened and closed by somebody else.
+        state: where their folders lie.
+    """
+
+    def __init__(self, journal: Journal, state: StateDir) -> None:
+        self._journal = journal
+        self._state = state
+        self._live: dict[uuid.UUID, Record] = {}
+        self._unsaved: set[uuid.UUID] = set()  # ended, but the journal could not be told
+        self._readers: Counter[uuid.UUID] = Counter()
+        self._leaving: set[uuid.UUID] = set()  # are being forgotten, so nobody finds them
+        self._attached: WeakValueDictionary[uuid.UUID, Job] = WeakValueDictionary()
+        self._attaching: dict[uuid.UUID, asyncio.Task[Job]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when a job has ended, or its last reader has gone."""
+        self.ended_count, self.ended_bytes = 0, 0
+        """How many ended jobs the journal has, and how much output they have."""
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._live)
 
     def __iter__(self) -> Iterator[tuple[uuid.UUID, Record]]:
-        return iter(list(self._records.items()))
+        return iter(list(self._live.items()))
 
-    def add(self, job_id: uuid.UUID, record: Record) -> None:
-        """Keeps a job under an id that is not taken.
+    async def load(self) -> None:
+        """Counts what the journal has, before anything changes it.
 
         Raises:
-            KeyError: it is taken.
+            JournalError: it cannot be read.
         """
-        if job_id in self._records:
+        self.ended_count, self.ended_bytes = await self._journal.read(jobs_table.totals)
+
+    async def claim(self, row: Row, command: str, args: Sequence[str]) -> Taken | None:
+        """Keeps a job that is about to be started; it is on the disk when this returns.
+
+        With a durable state its folder is made first: a row whose folder isn't
+        there tells of a job that was tampered with.
+
+        Returns:
+            the job that has its request id already, if there is one; then this one isn't kept.
+
+        Raises:
+            JournalError: it cannot be kept.
+            LimitError: the disk is full, or a quota.
+            OSError: its folder cannot be made.
+        """
+        while True:
+            try:
+                taken = await self._journal.write(self._insert, row, command, args)
+            except JournalError:
+                if self._state.durable:
+                    await asyncio.to_thread(self._state.discard, row.id)
+                raise
+            if taken is None or not taken.running or taken.id in self._live:
+                return taken
+            # It could not be started, and then not be deleted.
+            await self._journal.write(jobs_table.delete, [taken.id])
+
+    def _insert(
+        self, connection: sqlite3.Connection, row: Row, command: str, args: Sequence[str]
+    ) -> Taken | None:
+        """Adds a row, in the journal's thread, and makes the folder that it promises before it."""
+        if not self._state.durable:
+            return jobs_table.insert(connection, row, command, args)
+        self._state.make_folder(row.id)
+        taken = jobs_table.insert(connection, row, command, args)
+        if taken is not None:
+            self._state.discard(row.id)
+        return taken
+
+    def add(self, job_id: uuid.UUID, record: Record) -> None:
+        """Watches over a job whose row is kept, until its end is kept, too.
+
+        Raises:
+            KeyError: the id is taken.
+        """
+        if job_id in self._live:
             raise KeyError(job_id)
-        self._records[job_id] = record
+        self._live[job_id] = record
+        loop = asyncio.get_running_loop()
 
-    def remove(self, job_id: uuid.UUID) -> None:
-        """Forgets a job; an unknown id is no error."""
-        self._records.pop(job_id, None)
+        def on_end(job: Job) -> None:
+            del job
+            try:
+                loop.call_soon_threadsafe(self._on_end, job_id)
+            except RuntimeError:
+                return  # the loop has ended; the next server finds the outcome in the folder
 
-    def find(self, principal: Principal, action: Action, job_id: uuid.UUID) -> Job | None:
+        record.job.add_done_callback(on_end)
+
+    def live(self, job_id: uuid.UUID) -> Record | None:
+        """Returns a job that is in memory, whoever it belongs to: for the server's own use."""
+        return self._live.get(job_id)
+
+    async def remove(self, job_id: uuid.UUID) -> None:
+        """Forgets a job that is not to have been; an unknown id is no error."""
+        self._live.pop(job_id, None)
+        self._unsaved.discard(job_id)
+        await self._forget([job_id])
+
+    async def forget(self, jobs: Sequence[Ended]) -> list[Ended]:
+        """Forgets ended jobs with their output, but none that is being read.
+
+        Returns:
+            those that were forgotten.
+
+        Raises:
+            JournalError: none was.
+        """
+        going = [job for job in jobs if job.id not in self._readers and job.id not in self._leaving]
+        await self._forget([job.id for job in going])
+        for job in going:
+            self._live.pop(job.id, None)
+            self.ended_count -= 1
+            self.ended_bytes -= job.bytes
+        return going
+
+    async def find(
+        self, principal: Principal, action: Action, job_id: uuid.UUID
+    ) -> Record | Row | None:
         """Returns the job if `principal` may do `action` to it.
 
         None stands for "no such job" and for "not yours". Both take the same
         steps, so that neither the answer nor its timing tells them apart.
+
+        Raises:
+            JournalError: the journal cannot be read.
         """
-        record = self._records.get(job_id)
-        owner = _NOBODY if record is None else record.owner
-        if not allowed(principal, action, owner) or record is None:
+        record = None if job_id in self._leaving else self._live.get(job_id)
+        if allowed(principal, action, _NOBODY if record is None else record.owner):
+            return record
+        row = await self._journal.read(jobs_table.find, job_id, principal.owner)
+        if not allowed(principal, action, _NOBODY if row is None else row.owner) or row is None:
             return None
-        return record.job
+        if job_id in self._leaving:
+            return None
+        if row.status.state is State.RUNNING:
+            # It is being started or adopted; or it could not be started, and not be deleted.
+            return self._live.get(job_id)
+        return row
+
+    @contextmanager
+    def reading(self, job_id: uuid.UUID) -> Iterator[None]:
+        """Keeps a job's output from being forgotten while the body runs."""
+        self._readers[job_id] += 1
+        try:
+            yield
+        finally:
+            self._readers[job_id] -= 1
+            if not self._readers[job_id]:
+                del self._readers[job_id]
+                self.on_change()
+
+    async def job(self, found: Record | Row) -> Job:
+        """Returns what the output of a found job is read with; its readers share it.
+
+        Raises:
+            RecordError: what its folder held is missing or damaged.
+            LimitError: no descriptor is left.
+        """
+        if isinstance(found, Record):
+            return found.job
+        job = self._attached.get(found.id)
+        if job is None:
+            attaching = self._attaching.get(found.id)
+            if attaching is None:
+                folder = self._state.folder(found.id)
+                attaching = self._spawn(asyncio.to_thread(Job.attach, folder))
+                self._attaching[found.id] = attaching
+                attaching.add_done_callback(lambda _: self._attaching.pop(found.id))
+                attaching.add_done_callback(_retrieve)
+            job = self._attached[found.id] = await asyncio.shield(attaching)
+        return job
+
+    def standing(self, job_id: uuid.UUID, found: Record | Row) -> Standing:
+        """Returns how a found job stands."""
+        if isinstance(found, Row):
+            return Standing(found.status, found.stopped_by, found.stdout_bytes, found.stderr_bytes)
+        status = found.job.status()  # before the sizes: of an ended job they are final
+        return Standing(status, _stopped_by(found, status), *self._state.sizes(job_id))
+
+    async def stop(self, job_id: uuid.UUID, record: Record, who: str) -> None:
+        """Kills a job and returns when it has ended; who asked is on the disk before it happens.
+
+        It happens also if the caller goes away. Should the server be killed in
+        between, the next one finishes it.
+
+        Raises:
+            StopError: the kernel doesn't allow it.
+        """
+        await asyncio.shield(self.begin_stop(job_id, record, who))
+
+    def begin_stop(self, job_id: uuid.UUID, record: Record, who: str) -> "asyncio.Task[None]":
+        """Does what `stop` does, without waiting for it."""
+        stopping = self._spawn(self._stop(job_id, record, who))
+        stopping.add_done_callback(_retrieve)
+        return stopping
+
+    async def _stop(self, job_id: uuid.UUID, record: Record, who: str) -> None:
+        if record.job.status().state is State.RUNNING:
+            record.stopped_by = record.stopped_by or who
+            try:
+                await self._journal.write(jobs_table.note_stop, job_id, who)
+            except JournalError as error:
+                _log.error("job %s: cannot note that %s stops it: %s", job_id, who, error)
+        await asyncio.to_thread(record.job.stop)
+
+    async def close(self) -> None:
+        """Keeps what there is to be kept; the end of a job after this is for the next server."""
+        self._closed = True
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # --- the end of a job ------------------------------------------------------
+
+    def _on_end(self, job_id: uuid.UUID) -> None:
+        if self._closed or job_id not in self._live:
+            return
+        # Again those that a full disk kept from being written: they may fit by now.
+        unsaved, self._unsaved = self._unsaved, set()
+        for each in (job_id, *unsaved):
+            _ = self._spawn(self._save_end(each, self._live[each]))
+
+    async def _save_end(self, job_id: uuid.UUID, record: Record) -> None:
+        at = self.standing(job_id, record)
+        try:
+            await self._journal.write(
+                jobs_table.end, job_id, at.status, at.stopped_by, at.stdout_bytes, at.stderr_bytes
+            )
+        except JournalError as error:
+            # It stays here, and in its folder: nothing is lost by it.
+            _log.error("job %s: cannot record its end yet: %s", job_id, error)
+            if job_id in self._live:
+                self._unsaved.add(job_id)
+            return
+        if self._state.durable and self._live.pop(job_id, None) is not None:
+            self._attached[job_id] = record.job
+        self.ended_count += 1
+        self.ended_bytes += at.stdout_bytes + at.stderr_bytes
+        self.on_change()
+
+    async def _forget(self, job_ids: Sequence[uuid.UUID]) -> None:
+        self._leaving.update(job_ids)
+        try:
+            # The row first: a folder without one is found by the next server, and forgotten.
+            await self._journal.write(jobs_table.delete, job_ids)
+            await asyncio.to_thread(self._discard, job_ids)
+        finally:
+            self._leaving.difference_update(job_ids)
+
+    def _discard(self, job_ids: Sequence[uuid.UUID]) -> None:
+        for job_id in job_ids:
+            self._state.discard(job_id)
+
+    def _spawn(self, work: "Coroutine[Any, Any, Any]") -> "asyncio.Task[Any]":
+        task = asyncio.create_task(work)  # the loop itself holds its tasks weakly
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _retrieve(task: "asyncio.Task[Any]") -> None:
+    """Takes note of how a task failed, should all that waited for it have gone."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _stopped_by(record: Record, status: Status) -> str:
+    """Returns who stopped a job; nobody did if it ended otherwise before the kill reached it."""
+    if status.state is State.RUNNING or status.reason in (Reason.STOPPED, None):
+        return record.stopped_by
+    return ""
