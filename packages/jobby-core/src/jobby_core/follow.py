@@ -4,8 +4,8 @@ import asyncio
 import os
 import time
 import warnings
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -86,7 +86,8 @@ class OutputFollower(AsyncIterator[bytes]):
             ReaderBusyError: another task is waiting for the next chunk.
             LimitError: descriptors or the system's inotify limits are exhausted.
         """
-        async with self._one_read():
+        with self._one_read():
+            await self._ensure_open()
             while end := await self._wait_for_data():
                 size = min(self._max_chunk_bytes, end - self._cursor.offset)
                 chunk = await self._read(size, self._cursor.offset)
@@ -97,7 +98,8 @@ class OutputFollower(AsyncIterator[bytes]):
 
     async def size(self) -> int:
         """Returns how many bytes have been written by now; raises as `__anext__` does."""
-        async with self._one_read():
+        with self._one_read():
+            await self._ensure_open()
             return os.fstat(self._fd).st_size
 
     async def read_at(self, size: int, offset: int) -> bytes:
@@ -106,7 +108,8 @@ class OutputFollower(AsyncIterator[bytes]):
         Returns:
             `size` bytes, fewer if that many have not been written.
         """
-        async with self._one_read():
+        with self._one_read():
+            await self._ensure_open()
             return await self._read(size, offset)
 
     def seek(self, offset: int) -> None:
@@ -148,15 +151,13 @@ class OutputFollower(AsyncIterator[bytes]):
         # Last, because it raises where warnings are errors.
         warnings.warn(f"unclosed follower of {self._output.path}", ResourceWarning, 2, self)
 
-    @asynccontextmanager
-    async def _one_read(self) -> AsyncIterator[None]:
+    @contextmanager
+    def _one_read(self) -> Iterator[None]:
         self._check_open()
         if self._reading:
             raise busy_error(self._output)
         self._reading = True
         try:
-            if self._fd < 0:
-                await self._open()
             yield
         finally:
             self._reading = False
@@ -167,7 +168,9 @@ class OutputFollower(AsyncIterator[bytes]):
         if self._closed:
             raise closed_error(self._output)
 
-    async def _open(self) -> None:
+    async def _ensure_open(self) -> None:
+        if self._fd >= 0:
+            return
         self._loop = loop = asyncio.get_running_loop()
         fd = self._output.acquire_if_open()
         if fd is None:
