@@ -71,7 +71,8 @@ async def _run(settings: ServerConfig) -> int:
         state.close()
     if not ended:
         _exit_hard(len(server.store))
-    _log.info("ended; %d jobs run on", len(server.store))
+    running = len(server.store)
+    _log.info("ended%s", f"; {running} jobs run on" if running else "")
     return 0
 
 

@@ -12,6 +12,7 @@ from jobby_core import (
     ArgumentsTooLongError,
     InvalidJobError,
     JobbyError,
+    LauncherError,
     LimitError,
     OutputMissingError,
     OutputTruncatedError,
@@ -236,6 +237,8 @@ def refusal(error: JobbyError) -> RefusedError | None:
             return RefusedError(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         case StopError():
             return RefusedError(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        case LauncherError():
+            return None  # of the server's installation, with its paths
         case StartError() if type(error) is not StartError:
             return RefusedError(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         case LimitError():
