@@ -86,7 +86,7 @@ def test_the_command_line_says_that_output_is_missing(
     command = installed.client.bin("jobby")
     alice = User(command, tmp_path / "alice", authority.client("alice"), server.address)
     job = alice.start("sh", "-c", "echo first; exec sleep 1000")
-    with alice.begin("output", job) as output:
+    with alice.begin("output", "--reconnect", "0", job) as output:
         output.stdout.until("first\n")
         orphans = server.jobs()
         try:

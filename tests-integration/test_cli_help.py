@@ -69,18 +69,22 @@ def test_the_servers_help(alice: User, installed: Installed) -> None:
 
 def test_json(alice: User, caller: Client) -> None:
     """--json prints one object a line, whose fields are the contract's."""
-    start = json.loads(alice.jobby("start", "--json", "--", "sh", "-c", "exit 3").stdout)
+    start = json.loads(
+        alice.jobby("start", "--json", "--", "sh", "-c", "echo hello; exit 3").stdout
+    )
     job = uuid.UUID(start["job_id"])
     caller.ended(job.bytes)
     status = alice.jobby("status", "--json", str(job)).stdout
-    assert json.loads(status) == {"job_id": str(job), "status": "COMPLETED", "exit_code": 3}
     assert status.count(b"\n") == 1
+    fields = json.loads(status)
+    known = {"job_id": str(job), "status": "COMPLETED", "exit_code": 3, "stdout_bytes": 6}
+    assert {name: fields[name] for name in known} == known
+    assert fields["started_at"] <= fields["ended_at"]
+    assert {"reason", "signal", "stopped_by", "stderr_bytes", "usage"} < fields.keys()
     running = json.loads(alice.jobby("start", "--json", "sleep", "1000").stdout)["job_id"]
-    assert json.loads(alice.jobby("status", "--json").stdout) == {
-        "job_id": running,
-        "status": "RUNNING",
-        "exit_code": None,
-    }
+    fields = json.loads(alice.jobby("status", "--json").stdout)
+    known = {"job_id": running, "status": "RUNNING", "exit_code": None, "ended_at": None}
+    assert {name: fields[name] for name in known} == known
     alice.jobby("stop", running)
 
 

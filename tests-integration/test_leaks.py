@@ -35,7 +35,7 @@ def stopped(caller: Client, file: Data) -> None:
     streams = [caller.output(job), caller.output(job, "STDERR")]
     next(streams[0])
     caller.stop(job)
-    assert [list(stream) for stream in streams] == [[], []]
+    assert [calls.joined(stream) for stream in streams] == [b"", b""]
 
 
 def aborted_live(caller: Client, file: Data) -> None:

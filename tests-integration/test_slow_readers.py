@@ -63,6 +63,17 @@ def test_unread_streams_are_bounded_and_delay_nobody(
             assert sha256(head + rest).hexdigest() == file.sha256
 
 
+def test_what_was_sent_is_not_kept(fresh: Server, rfd: Contract, authority: Authority) -> None:
+    """However long an output is, its stream holds no more than what is under way."""
+    size = 3 * BOUND_BYTES
+    with calls.client(rfd, fresh.address, authority.client("alice")) as caller:
+        short, long = (caller.start("head", "-c", str(n), "/dev/zero") for n in (1 << 20, size))
+        assert len(caller.read(short)) == 1 << 20
+        before = procfs.peak_bytes(fresh.pid)
+        assert sum(len(message.data) for message in caller.output(long)) == size
+        assert procfs.peak_bytes(fresh.pid) - before < BOUND_BYTES
+
+
 def test_a_frozen_client_delays_nobody_and_can_go_on(
     alice: User, caller: Client, two_files: tuple[Data, Data], tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@
 - `gate`          holds a job back until the test lets it go on
 - `program`       a process whose lines can be waited for
 - `terminal`      a program in front of a pseudoterminal
+- `proxy`         a TCP proxy that cuts, stalls, delays and half-closes
 - `data`          large random outputs
 - `procfs`        what the kernel knows of a process
 - `waiting`       conditions with a deadline

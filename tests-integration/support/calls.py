@@ -135,7 +135,7 @@ class Client:
 
     def read(self, job_id: bytes, stream: str = "STDOUT") -> bytes:
         """All of an output, once it is complete."""
-        return b"".join(message.data for message in self.output(job_id, stream))
+        return joined(self.output(job_id, stream))
 
     def ended(self, job_id: bytes) -> tuple[str, int | None]:
         """The status of a job, once it has ended."""
@@ -191,6 +191,11 @@ def raw(over: grpc.Channel, path: str, request: bytes) -> bytes:
     # Any: without serializers, which the types do not foresee, bytes go through as they are.
     make: Any = over.unary_unary
     return bytes(make(path)(request, timeout=DEADLINE_SECONDS))
+
+
+def joined(messages: Any) -> bytes:
+    """All bytes of a stream, to its end."""
+    return b"".join(message.data for message in messages)
 
 
 def digest(messages: Any) -> str:

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -138,13 +139,16 @@ class Servicer(jobby_pb2_grpc.JobbyServicer):
     Attributes:
         starts: the requests to start that came.
         stops: the ids that were to be stopped.
-        on_start, on_stop, on_status, on_output: what a test puts in the place of the default.
+        outputs: the requests for output that came.
+        on_start, on_stop, on_status, on_output: what a test puts in the place of the default;
+            output is all of it, from its first byte, or else the very messages to send.
         ended: set when a stream is over, however it came to that.
     """
 
     def __init__(self) -> None:
         self.starts: list[pb.StartJobRequest] = []
         self.stops: list[uuid.UUID] = []
+        self.outputs: list[pb.GetJobOutputRequest] = []
         self.ended = threading.Event()
         self.on_start: Callable[[Any, Any], pb.StartJobResponse] = lambda request, context: (
             pb.StartJobResponse(job_id=uuid.uuid4().bytes)
@@ -155,9 +159,9 @@ class Servicer(jobby_pb2_grpc.JobbyServicer):
         self.on_status: Callable[[Any, Any], pb.GetStatusResponse] = lambda request, context: (
             pb.GetStatusResponse(current_status=pb.STATUS_COMPLETE, exit_code=0)
         )
-        self.on_output: Callable[[Any, Any], Iterable[bytes]] = lambda request, context: [
-            b"hello\n"
-        ]
+        self.on_output: Callable[[Any, Any], Iterable[bytes | pb.GetJobOutputResponse]] = (
+            lambda request, context: [b"hello\n"]
+        )
 
     def StartJob(self, request: pb.StartJobRequest, context: Any) -> pb.StartJobResponse:
         """Notes the request, and answers."""
@@ -176,10 +180,37 @@ class Servicer(jobby_pb2_grpc.JobbyServicer):
     def GetJobOutput(
         self, request: pb.GetJobOutputRequest, context: Any
     ) -> Iterator[pb.GetJobOutputResponse]:
-        """Streams what `on_output` gives."""
+        """Streams what `on_output` gives, from the wanted byte on, and the end."""
         context.add_callback(self.ended.set)
-        for data in self.on_output(request, context):
-            yield pb.GetJobOutputResponse(data=data)
+        self.outputs.append(request)
+        chunks = self.on_output(request, context)
+        context.send_initial_metadata((("jobby-offset", str(request.offset)),))
+        position, digest, whole = 0, sha256(), True
+        for chunk in chunks:
+            if not isinstance(chunk, bytes):
+                whole = False
+                yield chunk
+                continue
+            digest.update(chunk)
+            skipped = min(len(chunk), max(0, request.offset - position))
+            offset = position + skipped
+            position += len(chunk)
+            if skipped < len(chunk) or not chunk:
+                yield pb.GetJobOutputResponse(data=chunk[skipped:], offset=offset)
+        if whole:
+            yield end_of(position, sha256=digest.digest())
+
+
+def end_of(total_bytes: int, **fields: Any) -> pb.GetJobOutputResponse:
+    """The message that ends a stream of a job that has completed."""
+    end = pb.OutputEnd(
+        total_bytes=total_bytes,
+        status=pb.STATUS_COMPLETE,
+        exit_code=0,
+        reason=pb.END_REASON_EXITED,
+        **fields,
+    )
+    return pb.GetJobOutputResponse(offset=total_bytes, end=end)
 
 
 def refuse(code: grpc.StatusCode, text: str) -> Callable[[Any, Any], Any]:
@@ -212,9 +243,14 @@ class Peer:
 
 @contextmanager
 def serving(
-    ca: Authority, leaf: Leaf | None = None, *, client_ca: bytes | None = None
+    ca: Authority,
+    leaf: Leaf | None = None,
+    *,
+    client_ca: bytes | None = None,
+    port: int = 0,
+    handler: grpc.GenericRpcHandler | None = None,
 ) -> Iterator[Peer]:
-    """Runs a server in this process."""
+    """Runs a server in this process; `handler` answers in the place of the servicer."""
     leaf = leaf or ca.server()
     servicer = Servicer()
     with ThreadPoolExecutor(16) as pool:
@@ -224,11 +260,14 @@ def serving(
             ("grpc.keepalive_permit_without_calls", 1),
         ]
         server = grpc.server(pool, options=options)
-        jobby_pb2_grpc.add_JobbyServicer_to_server(servicer, server)
+        if handler is None:
+            jobby_pb2_grpc.add_JobbyServicer_to_server(servicer, server)
+        else:
+            server.add_generic_rpc_handlers([handler])
         credentials = grpc.ssl_server_credentials(
             [(leaf.key, leaf.cert)], client_ca or ca.pem, require_client_auth=True
         )
-        port = server.add_secure_port("127.0.0.1:0", credentials)
+        port = server.add_secure_port(f"127.0.0.1:{port}", credentials)
         server.start()
         try:
             yield Peer(port, servicer, server)
@@ -246,6 +285,7 @@ class Relay:
         self._wake_read, self._wake_write = os.pipe()
         self._command = b""
         self._done = threading.Event()
+        self._clients: set[socket.socket] = set()  # the thread's own
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -257,6 +297,10 @@ class Relay:
     def cut(self) -> None:
         """Resets every connection, as the end of the other machine's process does."""
         self._tell(b"c")
+
+    def half_close(self) -> None:
+        """Says on every connection's client side that nothing more will come from the server."""
+        self._tell(b"h")
 
     def freeze(self) -> None:
         """Passes on nothing more, without closing anything: the cable is out."""
@@ -285,9 +329,13 @@ class Relay:
                     here = self._listener.accept()[0]
                     there = socket.create_connection(("127.0.0.1", self._target))
                     pairs |= {here: there, there: here}
+                    self._clients.add(here)
                 elif ready == self._wake_read:
                     command = os.read(self._wake_read, 1)
                     frozen = command == b"f"
+                    if command == b"h":
+                        for client in self._clients & pairs.keys():
+                            client.shutdown(socket.SHUT_WR)
                     if command in b"cq":
                         for each in pairs:
                             # Close with a reset (socket(7), SO_LINGER).

@@ -98,7 +98,7 @@ def test_a_server_that_shuts_down_breaks_the_stream(jobby: Cli, peer: Peer) -> N
         context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down; come back")
 
     peer.servicer.on_output = output
-    done = jobby("output", JOB)
+    done = jobby("output", "--reconnect", "0", JOB)
     assert (done.code, done.out) == (69, b"x")
     assert "the server is shutting down" in done.err
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_kit import DEADLINE_SECONDS, Cli, Peer, Relay
+from cli_kit import DEADLINE_SECONDS, Authority, Cli, Peer, Relay, serving
+
+from jobby_proto.v1 import jobby_pb2 as pb
 
 JOB = str(uuid.uuid4())
 
@@ -184,7 +186,7 @@ def test_a_closed_stdout_is_told(jobby: Cli) -> None:
 def test_a_broken_stream_is_never_a_success(jobby: Cli, peer: Peer, relay: Relay) -> None:
     """A connection that breaks: 69, how many bytes arrived, and those are all written."""
     Held(peer, b"x" * 1234)
-    with jobby.spawn("--server", relay.address, "output", JOB) as running:
+    with jobby.spawn("--server", relay.address, "output", "--reconnect", "0", JOB) as running:
         assert running.out
         running.out.until(b"x{1234}")
         relay.cut()
@@ -200,12 +202,93 @@ def test_a_break_before_the_first_byte_is_no_success_either(
 ) -> None:
     """The same for a job that has written nothing yet."""
     held = Held(peer)
-    with jobby.spawn("--server", relay.address, "output", JOB) as running:
+    with jobby.spawn("--server", relay.address, "output", "--reconnect", "0", JOB) as running:
         assert held.asked.wait(DEADLINE_SECONDS)
         relay.cut()
         done = running.end()
     assert (done.code, done.out) == (69, b"")
     assert "after 0 bytes" in done.err
+
+
+def test_a_connection_that_comes_back_is_one_line_on_stderr(
+    jobby: Cli, peer: Peer, relay: Relay
+) -> None:
+    """The output goes on at its byte, says that it was cut, and is a success in the end."""
+    first, then = b"x" * 1234, b"y" * 99
+    over = threading.Event()
+
+    def output(request: pb.GetJobOutputRequest, context: Any) -> Iterator[bytes]:
+        context.add_callback(over.set)
+        yield first
+        if not request.offset:
+            over.wait()
+        yield then
+
+    peer.servicer.on_output = output
+    with jobby.spawn("--server", relay.address, "output", JOB) as running:
+        assert running.out
+        running.out.until(b"x{1234}")
+        relay.cut()
+        done = running.end()
+    assert (done.code, done.out) == (0, first + then)
+    assert done.err == "jobby: connection lost after 1234 bytes; reconnecting …\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_wait_for_a_server_at_once(
+    jobby: Cli, ca: Authority, number: signal.Signals
+) -> None:
+    """Ctrl-c while it tries to reconnect detaches as it does otherwise."""
+    with serving(ca) as peer:
+        Held(peer, b"x")
+        running = jobby.spawn("--server", peer.address, "output", "--reconnect", "1d", JOB)
+        assert running.out
+        running.out.until(b"x")
+    with running:
+        running.err.until(b"reconnecting")
+        running.send(number)
+        done = running.end()
+    assert (done.code, done.out) == (128 + number, b"x")
+    assert ("detached, the job runs on" in done.err) is (number is signal.SIGINT)
+
+
+def test_a_reader_that_leaves_ends_the_wait_for_a_server(jobby: Cli, ca: Authority) -> None:
+    """`| head` doesn't hang while the server is away."""
+    read, write = os.pipe()
+    with serving(ca) as peer:
+        Held(peer, b"xyz\n")
+        arguments = ("--server", peer.address, "output", "--reconnect", "1d", JOB)
+        running = jobby.spawn(*arguments, stdout=write)
+        os.close(write)
+        assert os.read(read, 4) == b"xyz\n"
+    with running:
+        running.err.until(b"reconnecting")
+        os.close(read)
+        assert running.end().code == 0
+
+
+def test_a_server_that_does_not_come_back_is_told(jobby: Cli, ca: Authority) -> None:
+    """After --reconnect: 69, what arrived, why, and where to read on."""
+    with serving(ca) as peer:
+        Held(peer, b"xyz\n")
+        running = jobby.spawn("--server", peer.address, "output", "--reconnect", "500ms", JOB)
+        assert running.out
+        running.out.until(b"xyz")
+    with running:
+        done = running.end()
+    assert (done.code, done.out) == (69, b"xyz\n")
+    lost, told = done.err.splitlines()
+    assert "connection lost after 4 bytes" in lost
+    assert "no server answers" in told
+    assert "read on from byte 4" in told
+
+
+def test_no_end_is_no_success(jobby: Cli, peer: Peer) -> None:
+    """A server that closes the stream without its end: 69."""
+    peer.servicer.on_output = lambda request, context: [pb.GetJobOutputResponse(data=b"some")]
+    done = jobby("output", JOB)
+    assert (done.code, done.out) == (69, b"some")
+    assert "it has no end" in done.err
 
 
 def test_a_reader_that_stands_still_costs_no_memory(jobby: Cli, peer: Peer) -> None:

@@ -1,4 +1,6 @@
 import os
+import re
+import signal
 import subprocess
 import sys
 import uuid
@@ -23,14 +25,18 @@ PUBLIC_NAMES = {
     "JobbyClientError",
     "LimitError",
     "NotFoundError",
+    "OutputEnd",
     "OutputStream",
     "PreconditionError",
+    "Reason",
     "RefusedError",
     "State",
     "Status",
     "Stream",
     "StreamClosedError",
     "UnavailableError",
+    "UnknownStartError",
+    "Usage",
 }
 # Runs the command, and afterwards tells on stderr which heavy packages were loaded.
 TELL = (
@@ -81,6 +87,29 @@ def test_the_client_package_loads_grpc_only_for_the_client() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+INTERRUPTED = """
+import os, signal, sys
+from jobby_cli.entry import main
+
+def interrupt(event, arguments):
+    if event == "import" and arguments[0] == os.environ["AT"]:
+        os.kill(os.getpid(), signal.SIGINT)
+
+sys.addaudithook(interrupt)
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("at", "code", "said"),
+    [("click", -signal.SIGINT, ""), ("grpc", 130, "jobby: interrupted\n")],
+)
+def test_ctrl_c_is_no_traceback_however_early(jobby: Cli, at: str, code: int, said: str) -> None:
+    """Amid the command's own imports the signal ends it, which a shell shows as 130, too."""
+    done = jobby("status", str(uuid.uuid4()), python=("-c", INTERRUPTED), env={"AT": at})
+    assert (done.code, done.out, done.err) == (code, b"", said)
+
+
 def test_the_public_names_of_the_client() -> None:
     """What a program may import from jobby_client, and all of it is there."""
     import jobby_client
@@ -95,7 +124,8 @@ def test_the_public_names_of_the_client() -> None:
 @pytest.mark.parametrize("verb", ["start", "status", "output", "stop"])
 def test_help_shows_an_example(bare: Cli, verb: str) -> None:
     """Each verb's help has a line that can be typed."""
-    assert f"Example:  jobby {verb} " in bare(verb, "--help").out.decode()
+    text = bare(verb, "--help").out.decode()
+    assert re.search(rf"Examples?:  jobby {verb} ", text)
 
 
 def test_help_is_the_same_everywhere(bare: Cli) -> None:
@@ -133,7 +163,7 @@ def completions(jobby: Cli, shell: str, *words: str) -> list[str]:
 def test_the_shell_completes_verbs_and_options(bare: Cli) -> None:
     """Verbs, options and their values are offered, without any certificate."""
     assert completions(bare, "bash", "st") == ["plain,start", "plain,status", "plain,stop"]
-    assert completions(bare, "bash", "output", "--t") == ["plain,--type"]
+    assert completions(bare, "bash", "output", "--ty") == ["plain,--type"]
     assert completions(bare, "bash", "output", "--type", "std") == ["plain,stdout", "plain,stderr"]
 
 

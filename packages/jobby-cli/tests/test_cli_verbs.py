@@ -53,6 +53,73 @@ def test_every_state_has_its_line(
     assert (done.code, done.out.decode(), done.err) == (0, f"{line}\n", "")
 
 
+REASONS = {
+    "UNSPECIFIED": "Status: STOPPED",
+    "EXITED": "Status: COMPLETED, ExitCode: 3",
+    "SIGNALED": "Status: COMPLETED, ExitCode: 139",
+    "STOPPED": "Status: STOPPED",
+    "TIMED_OUT": "Status: STOPPED, Reason: TIMED_OUT (it ran longer than it was allowed to)",
+    "OUTPUT_LIMIT": "Status: STOPPED, Reason: OUTPUT_LIMIT (it wrote more than it was allowed to)",
+    "DISK_FULL": "Status: COMPLETED, ExitCode: 3, Reason: DISK_FULL "
+    "(the disk with its output was full, so output may be missing)",
+    "LOST": "Status: COMPLETED, Reason: LOST "
+    "(how it ended is not known; nothing of it runs any more)",
+    "NOT_STARTED": "Status: STOPPED, Reason: NOT_STARTED "
+    "(the server was ended before it could start it)",
+}
+
+
+@pytest.mark.parametrize("name", pb.EndReason.keys())
+def test_a_reason_is_told_where_the_state_does_not_say_it(
+    jobby: Cli, peer: Peer, name: str
+) -> None:
+    """Every reason of the contract has its line; the RFD's lines stay as they are."""
+    line = REASONS[name.removeprefix("END_REASON_")]
+    code = re.search(r"ExitCode: (\d+)", line)
+    peer.servicer.on_status = lambda request, context: pb.GetStatusResponse(
+        current_status=pb.STATUS_STOPPED if "STOPPED," in line + "," else pb.STATUS_COMPLETE,
+        exit_code=int(code[1]) if code else None,
+        reason=pb.EndReason.Value(name),
+        stopped_by="CN=alice" if name.endswith("_STOPPED") else "",
+    )
+    assert jobby("status", str(uuid.uuid4())).out.decode() == f"{line}\n"
+
+
+def test_a_job_that_the_server_stopped_is_told_so(jobby: Cli, peer: Peer) -> None:
+    """Who didn't stop it learns that nobody did, but the server's end."""
+    peer.servicer.on_status = lambda request, context: pb.GetStatusResponse(
+        current_status=pb.STATUS_STOPPED, reason=pb.END_REASON_STOPPED, stopped_by="server"
+    )
+    line = "Status: STOPPED, Reason: STOPPED (the server stopped it as it ended)\n"
+    assert jobby("status", str(uuid.uuid4())).out.decode() == line
+
+
+def test_limits_are_sent_as_they_were_typed(jobby: Cli, peer: Peer) -> None:
+    """--max-output, --timeout and --request-id arrive; without them: an id, and no limit."""
+    started(jobby, "--max-output", "10M", "--timeout", "1h30m", "--request-id", "büild-7", "make")
+    request = peer.servicer.starts[0]
+    assert (request.max_output_bytes, request.timeout_ms) == (10 << 20, 5_400_000)
+    assert request.request_id == "büild-7".encode()
+    started(jobby, "make")
+    started(jobby, "make")
+    one, two = peer.servicer.starts[1:]
+    assert (one.max_output_bytes, one.timeout_ms) == (0, 0)
+    assert len({one.request_id, two.request_id, b""}) == 3
+
+
+def test_a_part_of_the_output_is_asked_for(jobby: Cli, peer: Peer) -> None:
+    """--offset, --tail and --no-follow arrive; without them it is all, and followed."""
+    job_id = str(uuid.uuid4())
+    assert jobby("output", job_id).out == b"hello\n"
+    assert jobby("output", "--offset", "2", job_id).out == b"llo\n"
+    jobby("output", "--tail", "0", "--no-follow", job_id)
+    whole, rest, tail = peer.servicer.outputs
+    assert (whole.offset, whole.HasField("tail_lines"), whole.follow) == (0, False, True)
+    assert (rest.offset, rest.HasField("tail_lines"), rest.follow) == (2, False, True)
+    assert (tail.offset, tail.HasField("tail_lines"), tail.follow) == (0, True, False)
+    assert tail.tail_lines == 0
+
+
 def test_json_is_one_object(jobby: Cli, peer: Peer) -> None:
     """--json of start and status is for programs; what is absent is null."""
     job_id = json.loads(jobby("start", "--json", "true").out)["job_id"]
@@ -60,11 +127,34 @@ def test_json_is_one_object(jobby: Cli, peer: Peer) -> None:
         "job_id": job_id,
         "status": "COMPLETED",
         "exit_code": 0,
+        **dict.fromkeys(["reason", "signal", "stopped_by", "started_at", "ended_at", "usage"]),
+        "stdout_bytes": 0,
+        "stderr_bytes": 0,
     }
     peer.servicer.on_status = lambda request, context: pb.GetStatusResponse(
-        current_status=pb.STATUS_RUNNING
+        current_status=pb.STATUS_STOPPED,
+        reason=pb.END_REASON_OUTPUT_LIMIT,
+        signal=9,
+        stopped_by="CN=bob",
+        started_at_us=1_700_000_000_000_001,
+        ended_at_us=1_700_000_001_500_000,
+        stdout_bytes=2**40,
+        stderr_bytes=7,
+        usage=pb.ResourceUsage(user_cpu_us=1_500_000, system_cpu_us=1, max_rss_bytes=4096),
     )
-    assert json.loads(jobby("status", "--json", job_id).out)["exit_code"] is None
+    assert json.loads(jobby("status", "--json", job_id).out) == {
+        "job_id": job_id,
+        "status": "STOPPED",
+        "exit_code": None,
+        "reason": "OUTPUT_LIMIT",
+        "signal": 9,
+        "stopped_by": "CN=bob",
+        "started_at": "2023-11-14T22:13:20.000001Z",
+        "ended_at": "2023-11-14T22:13:21.500000Z",
+        "stdout_bytes": 2**40,
+        "stderr_bytes": 7,
+        "usage": {"user_seconds": 1.5, "system_seconds": 1e-06, "max_rss_bytes": 4096},
+    }
 
 
 @pytest.mark.parametrize(
@@ -111,6 +201,17 @@ def test_the_command_arrives_as_it_was_typed(
         (["status", "--server", "x:1"], "before the verb"),
         (["status", "one", "two"], "unexpected extra argument"),
         (["output", "--type", "both"], "'stdout', 'stderr'"),
+        (["output", "--tail", "1", "--offset", "0"], "choose one beginning"),
+        (["output", "--offset", "-1"], "not in the range"),
+        (
+            ["output", "--offset", str(2**64), "d19af777-cfa4-40a3-b835-244365b5a697"],
+            "out of range",
+        ),
+        (["output", "--reconnect", "soon"], "not a duration"),
+        (["start", "--timeout", "0", "x"], "no time at all"),
+        (["start", "--max-output", "much", "x"], "not a size"),
+        (["start", "--request-id", "x" * 65, "x"], "1 to 64 bytes"),
+        (["start", "--request-id", "", "x"], "1 to 64 bytes"),
         (["output"], "no job was started from here"),
         (["status"], "no job was started from here"),
         (["--server", "nowhere", "status", "0"], "HOST:PORT"),

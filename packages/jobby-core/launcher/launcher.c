@@ -338,7 +338,7 @@ static void record(const struct launcher *self, const siginfo_t *info) {
 static void watch_over(struct launcher *self, const sigset_t *signals, siginfo_t *info) {
     while (!main_has_ended(self, info)) {
         int64_t now = now_ms(), until = INT64_MAX;
-        if (self->timeout_ms > 0) until = self->started_us / 1000 + self->timeout_ms;
+        if (self->timeout_ms > 0) until = (self->started_us + 999) / 1000 + self->timeout_ms;
         if (until <= now) {
             self->timeout_ms = 0;
             kill_job(self, "timed_out");

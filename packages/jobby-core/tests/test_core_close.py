@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import gc
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from core_support import (
     DEADLINE_SECONDS,
     Feed,
+    Holdings,
     Spool,
     background,
     digest,
@@ -231,6 +233,19 @@ def test_a_follower_may_be_left_while_a_thread_opens_its_file(spool: Spool, leav
                 await follower.aclose()
 
     asyncio.run(main())
+
+
+def test_a_leak_is_told_from_what_others_close_meanwhile() -> None:
+    """The check after each test takes gRPC's late descriptors for no leak, and nothing else."""
+    late = os.eventfd(0)
+    before = Holdings()
+    assert before.descriptors_given_back()
+    os.close(late)
+    assert before.descriptors_given_back()
+    with open(os.devnull, "rb"):
+        assert not before.descriptors_given_back()
+        taken = Holdings()
+    assert not taken.descriptors_given_back()
 
 
 def test_an_abandoned_reader_is_freed_with_its_last_reference(spool: Spool) -> None:

@@ -3,8 +3,10 @@
 import asyncio
 import concurrent.futures
 import errno
+import io
 import os
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -137,6 +139,24 @@ def test_a_chatty_job_is_read_in_batches(spool: Spool) -> None:
     chunks = asyncio.run(main())
     assert b"".join(chunks) == b"".join(b"%07d\n" % n for n in range(writes))
     assert len(chunks) < writes / 10
+
+
+def test_who_reached_the_end_lets_the_file_grow_for_a_moment(spool: Spool) -> None:
+    """However fast the job writes, who follows at its heels reads every 2 ms, not more often."""
+    job = spool.feed().job
+
+    async def main(file: io.FileIO) -> None:
+        async with job.follow(Stream.STDOUT) as follower:
+            for _ in range(20):
+                before = time.monotonic()
+                file.write(b"one")
+                assert await anext(follower) == b"one"
+                file.write(b"two")
+                assert await anext(follower) == b"two"
+                assert time.monotonic() - before >= 0.002
+
+    with open(job.args.stdout_path, "ab", buffering=0) as file:
+        asyncio.run(main(file))
 
 
 def test_a_long_output_leaves_the_loop_to_others(spool: Spool) -> None:
@@ -289,5 +309,70 @@ def test_it_is_an_async_iterator_and_a_context_manager(spool: Spool) -> None:
             assert same is follower
             assert await anext(follower) == b"done"
         await follower.aclose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("offset", [0, 3, 8])
+def test_without_waiting_it_ends_where_the_output_stands(spool: Spool, offset: int) -> None:
+    """`wait=False` gives what was written by its first look, though the job goes on writing."""
+    feed = spool.feed()
+    feed.write(b"one two ")
+    with feed.job.stdout() as reader:
+        assert reader.read(8) == b"one two "
+
+    async def main() -> bytes:
+        options = {"offset": offset, "max_chunk_bytes": 2}
+        async with feed.job.follow(Stream.STDOUT, wait=False, **options) as follower:
+            found = await anext(follower, b"")
+            feed.write(b"three")
+            with feed.job.stdout(offset=8) as reader:
+                await asyncio.to_thread(reader.read, 5)
+            return found + b"".join([chunk async for chunk in follower])
+
+    assert asyncio.run(main()) == b"one two "[offset:]
+    feed.close()
+
+
+def test_without_waiting_a_shorter_output_is_no_end(spool: Spool) -> None:
+    """What was there at the first look and is gone is an error, though the rest was read."""
+    job = spool.shell("printf 0123456789")
+    job.wait(DEADLINE_SECONDS)
+
+    async def main() -> None:
+        follower = job.follow(Stream.STDOUT, max_chunk_bytes=4, wait=False)
+        async with follower:
+            assert await anext(follower) == b"0123"
+            os.truncate(job.args.stdout_path, 4)
+            with pytest.raises(OutputTruncatedError):
+                await anext(follower)
+
+    asyncio.run(main())
+
+
+def test_it_looks_anywhere_and_goes_on_from_where_it_is_told(spool: Spool) -> None:
+    """Size and reads by position neither wait nor move it; `seek` moves it."""
+    feed = spool.feed()
+    feed.write(b"0123456789")
+    with feed.job.stdout() as reader:
+        assert reader.read(10) == b"0123456789"
+
+    async def main() -> None:
+        async with feed.job.follow(Stream.STDOUT) as follower:
+            assert await follower.size() == 10
+            assert await follower.read_at(4, 2) == b"2345"
+            assert await follower.read_at(4, 8) == b"89"
+            assert await follower.read_at(4, 100) == b""
+            assert follower.offset == 0
+            follower.seek(7)
+            assert await anext(follower) == b"789"
+            follower.seek(2)
+            assert (await anext(follower), follower.offset) == (b"23456789", 10)
+            waits = asyncio.create_task(anext(follower, b""))
+            await until_waiting_here(1)
+            with pytest.raises(ReaderBusyError):
+                await follower.size()
+            feed.close()
+            assert await waits == b""
 
     asyncio.run(main())

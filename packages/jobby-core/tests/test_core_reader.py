@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 import threading
+import time
 
 import pytest
 from core_support import (
@@ -14,6 +15,8 @@ from core_support import (
     background,
     descriptors,
     digest,
+    inotify_instances,
+    kernel_watches,
     read_all,
     until_waiting,
 )
@@ -224,6 +227,47 @@ def test_a_chatty_job_is_read_in_batches(spool: Spool) -> None:
         chunks = list(iter(lambda: reader.read(1 << 20), b""))
     assert b"".join(chunks) == b"".join(b"%07d\n" % n for n in range(writes))
     assert len(chunks) < writes / 10
+
+
+def test_who_reached_the_end_lets_the_file_grow_for_a_moment(spool: Spool) -> None:
+    """However fast the job writes, one reader at its heels reads every 2 ms and not more often."""
+    job = spool.feed().job
+    with open(job.args.stdout_path, "ab", buffering=0) as file, job.stdout() as reader:
+        for _ in range(20):
+            before = time.monotonic()
+            file.write(b"one")
+            assert reader.read(10) == b"one"
+            file.write(b"two")
+            assert reader.read(10) == b"two"
+            assert time.monotonic() - before >= 0.002
+
+
+def test_who_does_not_wait_has_no_watch(spool: Spool) -> None:
+    """A watch is gone with its first event: one that stayed would tax each write of the job."""
+    feed = spool.feed()
+    with feed.job.stdout() as reader:
+        chunk = background(reader.read, 10)
+        until_waiting(1)
+        assert kernel_watches() == 1
+        feed.write(b"x")
+        assert chunk.result(DEADLINE_SECONDS) == b"x"
+        assert inotify_instances()
+        assert kernel_watches() == 0
+
+
+def test_what_the_library_opens_is_not_inherited(spool: Spool) -> None:
+    """Whatever else this program executes gets neither the outputs nor the notification."""
+    before = descriptors()
+    feed = spool.feed()
+    with feed.job.stdout() as reader:
+        chunk = background(reader.read, 10)
+        until_waiting(1)
+        opened = {fd for fd, _ in descriptors().items() - before.items()}
+        assert set(inotify_instances()) < opened
+        assert not any(map(os.get_inheritable, opened))
+        assert not any(map(os.get_blocking, inotify_instances()))
+        feed.write(b"x")
+        assert chunk.result(DEADLINE_SECONDS) == b"x"
 
 
 def test_readers_share_one_descriptor(spool: Spool) -> None:

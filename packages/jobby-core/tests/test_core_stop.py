@@ -18,6 +18,7 @@ from core_support import (
 )
 
 from jobby_core import Job, State, Status
+from jobby_core._output import OutputFile
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -115,10 +116,11 @@ def test_somebody_elses_kill_is_not_stops(spool: Spool) -> None:
 @pytest.mark.parametrize(
     ("script", "expected"),
     [
-        # By the signal itself, in its own way, or whatever it says as it goes.
+        # By the signal itself, in its own way, or whatever it says as it goes. A shell hears a
+        # signal in `wait` whenever it comes; right before a `read` blocks, it would be too late.
         ("echo ready; read _ < $1", (State.STOPPED, None, signal.SIGTERM)),
-        ("trap 'exit 0' TERM; echo ready; read _ < $1", (State.STOPPED, None, None)),
-        ("trap 'exit 5' TERM; echo ready; read _ < $1", (State.STOPPED, None, None)),
+        ("sleep 1000 & trap 'exit 0' TERM; echo ready; wait", (State.STOPPED, None, None)),
+        ("sleep 1000 & trap 'exit 5' TERM; echo ready; wait", (State.STOPPED, None, None)),
     ],
 )
 def test_with_grace_a_job_ends_in_its_own_way(
@@ -130,6 +132,17 @@ def test_with_grace_a_job_ends_in_its_own_way(
         assert reader.readline() == b"ready\n"
     background(job.stop, grace_seconds=1000).result(DEADLINE_SECONDS)
     assert outcome(job.status()) == expected
+
+
+def test_with_grace_the_whole_group_is_asked(spool: Spool) -> None:
+    """SIGTERM reaches what the main process started, too, so that it can clean up."""
+    child = "sleep 1000 & trap 'echo asked; exit' TERM; echo ready; wait"
+    job = spool.shell('trap : TERM; sh -c "$1" & wait; wait', child)
+    with job.stdout() as reader:
+        assert reader.readline() == b"ready\n"
+        background(job.stop, grace_seconds=1000).result(DEADLINE_SECONDS)
+        assert reader.read() == b"asked\n"
+    assert outcome(job.status()) == (State.STOPPED, None, None)
 
 
 def test_who_ignores_the_request_is_killed_after_the_grace(spool: Spool) -> None:
@@ -156,7 +169,7 @@ def test_who_ignores_the_request_in_the_group_dies_with_the_leader(spool: Spool)
 def test_a_long_grace_holds_up_nobody(spool: Spool) -> None:
     """While one thread grants a grace, others see the status, read, and may stop at once."""
     job = spool.shell(
-        "trap 'echo term' TERM; echo ready; while :; do read _ < $1; done", spool.gate().path
+        "trap '' TERM; sleep 1000 & trap 'echo term' TERM; echo ready; while :; do wait; done"
     )
     with job.stdout() as reader:
         assert reader.readline() == b"ready\n"
@@ -260,6 +273,32 @@ def test_the_end_of_output_comes_after_the_outcome(spool: Spool) -> None:
         gate.open()
         assert outcome(asking.result(DEADLINE_SECONDS)) == (State.COMPLETED, 9, None)
         reader.close()
+
+
+def test_the_outcome_is_published_before_the_output_is_finished(spool: Spool) -> None:
+    """Whoever could see that nothing more will be written could see the final status, too."""
+    feed = spool.feed()
+    seen: list[State] = []
+
+    class Asking(OutputFile):
+        __slots__ = ()
+
+        @property
+        def finished(self) -> bool:
+            """Never, so that nobody but the job is concerned."""
+            return False
+
+        @finished.setter
+        def finished(self, value: bool) -> None:
+            """Asks at the very moment."""
+            if value:
+                seen.append(feed.job.status().state)
+
+    for stream, output in list(feed.job._outputs.items()):
+        with open(output.path, "rb") as file:
+            feed.job._outputs[stream] = Asking(output.path, file.fileno())
+    feed.end()
+    assert seen == [State.COMPLETED] * 2
 
 
 def test_a_job_goes_on_when_nobody_holds_it(spool: Spool) -> None:

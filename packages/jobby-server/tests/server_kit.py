@@ -252,9 +252,14 @@ class Client:
         response: pb.StartJobResponse = await self.start(request)
         return response.job_id
 
-    def follow(self, job_id: bytes, output: pb.OutputType.ValueType = pb.OUTPUT_TYPE_STDOUT) -> Any:
-        """Opens a stream of a job's output."""
-        return self.output(pb.GetJobOutputRequest(job_id=job_id, type=output))
+    def follow(
+        self,
+        job_id: bytes,
+        output: pb.OutputType.ValueType = pb.OUTPUT_TYPE_STDOUT,
+        **fields: Any,
+    ) -> Any:
+        """Opens a stream of a job's output; `fields` are the request's other ones."""
+        return self.output(pb.GetJobOutputRequest(job_id=job_id, type=output, **fields))
 
     async def read(
         self, job_id: bytes, output: pb.OutputType.ValueType = pb.OUTPUT_TYPE_STDOUT

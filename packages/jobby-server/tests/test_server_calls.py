@@ -31,7 +31,7 @@ def test_the_whole_life_of_a_job_under_both_names(ca: Authority, fifo: Fifo, ser
             assert status.current_status == pb.STATUS_RUNNING
             assert not status.HasField("exit_code")
             fifo.release()
-            assert [m async for m in stream] == []
+            assert [m.data async for m in stream] == [b""]
             status = await alice.status(pb.GetStatusRequest(job_id=job))
             assert (status.current_status, status.exit_code) == (pb.STATUS_COMPLETE, 3)
             assert await alice.read(job, pb.OUTPUT_TYPE_STDERR) == b"err\n"

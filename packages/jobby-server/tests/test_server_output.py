@@ -83,7 +83,7 @@ def test_followers_before_during_and_after_get_the_same(ca: Authority, fifo: Fif
             fifo.release()
             assert (await anext(first)).data == b"b\n"
             await alice.stop(pb.StopJobRequest(job_id=job))
-            assert [m async for m in first] == []
+            assert [m.data async for m in first] == [b""]
             assert await during == await alice.read(job) == b"a\nb\n"
 
     run(scenario())

@@ -7,6 +7,8 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -103,6 +105,39 @@ def test_a_signal_ends_it_and_everything_it_started(files: Files, number: int) -
         folder = re.search(r"output is held in (\S+)", log)
         assert folder is not None
         assert not Path(folder[1]).exists()
+
+
+INTERRUPTED = """
+import os, signal, sys
+from jobby_server.main import main
+
+def interrupt(event, arguments):
+    if event == "import" and arguments[0] == "grpc":
+        os.kill(os.getpid(), int(sys.argv[1]))
+
+sys.addaudithook(interrupt)
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_during_the_start_ends_it_in_order(
+    files: Files, tmp_path: Path, number: int
+) -> None:
+    """Exit code 0, no traceback, and nothing is left, though nothing was served yet."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(int(number)), *ANY_PORT],
+        cwd=files.folder,
+        env=server_environment(TMPDIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,  # the exit code is looked at
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].endswith("INFO ended")
+    assert nothing_made(tmp_path)
 
 
 def ignoring(number: signal.Signals) -> tuple[str, ...]:
@@ -331,15 +366,20 @@ sys.exit(main.main(sys.argv[1:]))
 """
 
 
-def samples(files: Files, *arguments: str) -> "subprocess.Popen[str]":
+@contextmanager
+def samples(files: Files, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
     """Starts a server that takes the CA of its working directory for a sample."""
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", SAMPLES, *arguments],
         cwd=files.folder,
         env=server_environment(),
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as popen:
+        try:
+            yield popen
+        finally:
+            popen.kill()  # one that serves against the test's will must not go on
 
 
 def test_samples_stay_on_loopback(files: Files) -> None:

@@ -1,7 +1,7 @@
 """The translation between core and contract: every member, both ways."""
 
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jobby_core
-from jobby_core import JobbyError, State, Status, Stream
+from jobby_core import JobbyError, Reason, State, Status, Stream, Usage
 from jobby_proto.v1 import jobby_pb2 as pb
 from jobby_server import wire
 from jobby_server.journal import Journal
@@ -73,12 +73,15 @@ def test_every_output_type_of_the_contract_is_decided() -> None:
     assert sorted(wire.stream(n).name for n in members.values()) == sorted(s.name for s in Stream)
 
 
+def response_of(status: Status) -> pb.GetStatusResponse:
+    """How a job without output is told."""
+    return wire.status_response(status, stdout_bytes=0, stderr_bytes=0)
+
+
 def test_every_state_has_a_status_of_its_own() -> None:
     """Each state of the core is told by its name, and each status of the contract is used."""
     told = {
-        state: pb.Status.Name(
-            wire.status_response(Status(state, None, None, NOW, None)).current_status
-        )
+        state: pb.Status.Name(response_of(Status(state, None, None, NOW, None)).current_status)
         for state in State
     }
     assert told == {
@@ -92,17 +95,100 @@ def test_every_state_has_a_status_of_its_own() -> None:
 @given(st.sampled_from(State), st.none() | st.integers(0, 255))
 def test_the_exit_code_is_there_only_when_complete(state: State, exit_code: int | None) -> None:
     """0 and absent are different answers, and a stopped job has none."""
-    response = wire.status_response(Status(state, exit_code, None, NOW, NOW))
+    response = response_of(Status(state, exit_code, None, NOW, NOW))
     wanted = exit_code if state is State.COMPLETED else None
     assert (response.exit_code if response.HasField("exit_code") else None) == wanted
 
 
-@given(st.binary(max_size=70_000) | st.sampled_from([127, 128, 16_383, 16_384]).map(bytes))
-def test_a_chunk_written_by_hand_is_what_protobuf_writes(data: bytes) -> None:
+def test_every_reason_of_the_core_has_one_of_its_own() -> None:
+    """Each reason is told by its name; the contract's other two are a running and no job's."""
+    told = {
+        reason: pb.EndReason.Name(
+            response_of(Status(State.COMPLETED, None, None, NOW, NOW, reason)).reason
+        )
+        for reason in Reason
+    }
+    assert told == {reason: f"END_REASON_{reason.name}" for reason in Reason}
+    assert {*told.values(), "END_REASON_UNSPECIFIED", "END_REASON_NOT_STARTED"} == set(
+        pb.EndReason.keys()
+    )
+    running = response_of(Status(State.RUNNING, None, None, NOW, None))
+    assert running.reason == pb.END_REASON_UNSPECIFIED
+
+
+moments = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - bounds have to be naive
+
+
+@given(moments, st.none() | moments, st.none() | st.integers(1, 64), st.integers(0, 2**63))
+def test_a_status_is_told_to_the_microsecond_and_byte(
+    start: datetime, end: datetime | None, signal: int | None, size: int
+) -> None:
+    """Times, sizes, the signal and who stopped it arrive as they are; what is absent is zero."""
+    status = Status(State.STOPPED, None, signal, start, end, Reason.STOPPED)
+    response = wire.status_response(
+        status, stopped_by="CN=bob", stdout_bytes=size, stderr_bytes=size + 1
+    )
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    assert epoch + timedelta(microseconds=response.started_at_us) == start
+    if end is None:
+        assert response.ended_at_us == 0
+    else:
+        assert epoch + timedelta(microseconds=response.ended_at_us) == end
+    assert response.signal == (signal or 0)
+    assert response.stopped_by == "CN=bob"
+    assert (response.stdout_bytes, response.stderr_bytes) == (size, size + 1)
+    assert not response.HasField("usage")
+
+
+def test_usage_is_told_in_its_units() -> None:
+    """Seconds become microseconds, and bytes stay bytes."""
+    status = Status(State.COMPLETED, 0, None, NOW, NOW, Reason.EXITED, Usage(1.5, 0.000_002, 4096))
+    usage = response_of(status).usage
+    assert (usage.user_cpu_us, usage.system_cpu_us) == (1_500_000, 2)
+    assert usage.max_rss_bytes == 4096
+
+
+@given(
+    st.binary(min_size=1, max_size=70_000) | st.sampled_from([127, 128, 16_383, 16_384]).map(bytes),
+    st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 127, 128]),
+)
+def test_a_chunk_written_by_hand_is_what_protobuf_writes(data: bytes, offset: int) -> None:
     """The shortcut for output is byte for byte the message of the contract."""
-    if not data:
-        return  # empty chunks are never sent
-    assert wire.encode_chunk(data) == pb.GetJobOutputResponse(data=data).SerializeToString()
+    message = pb.GetJobOutputResponse(data=data, offset=offset)
+    assert wire.encode_chunk(data, offset) == message.SerializeToString()
+
+
+def test_the_end_of_a_stream_tells_how_the_job_stands() -> None:
+    """Total, status, exit code, reason and digest are those of the status and of the output."""
+    status = Status(State.COMPLETED, 3, None, NOW, NOW, Reason.EXITED)
+    message = pb.GetJobOutputResponse.FromString(wire.encode_end(status, 7, b"d" * 32))
+    assert message == pb.GetJobOutputResponse(
+        offset=7,
+        end=pb.OutputEnd(
+            total_bytes=7,
+            status=pb.STATUS_COMPLETE,
+            exit_code=3,
+            reason=pb.END_REASON_EXITED,
+            sha256=b"d" * 32,
+        ),
+    )
+    stopped = Status(State.STOPPED, None, 9, NOW, NOW, Reason.STOPPED)
+    end = pb.GetJobOutputResponse.FromString(wire.encode_end(stopped, 0, b"")).end
+    assert not end.HasField("exit_code")
+    assert end.status == pb.STATUS_STOPPED
+
+
+def test_one_beginning_is_asked_for() -> None:
+    """Offset and tail together are refused by name; absent fields mean all of it, followed."""
+    request = pb.GetJobOutputRequest(type=pb.OUTPUT_TYPE_STDERR)
+    assert wire.output_wanted(request) == wire.OutputWanted(Stream.STDERR, 0, None, True)
+    request.follow = False
+    request.tail_lines = 0
+    assert wire.output_wanted(request) == wire.OutputWanted(Stream.STDERR, 0, 0, False)
+    request.offset = 1
+    with pytest.raises(RefusedError, match="INVALID_ARGUMENT: tail_lines: ") as caught:
+        wire.output_wanted(request)
+    assert caught.value.code is CODE.INVALID_ARGUMENT
 
 
 ERRORS = {

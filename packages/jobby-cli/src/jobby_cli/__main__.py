@@ -2,6 +2,6 @@
 
 import sys
 
-from jobby_cli.main import main
+from jobby_cli.entry import main
 
 sys.exit(main())

@@ -22,8 +22,9 @@ from jobby_client.errors import (
     RefusedError,
     StreamClosedError,
     UnavailableError,
+    UnknownStartError,
 )
-from jobby_client.status import State, Status, Stream
+from jobby_client.status import OutputEnd, Reason, State, Status, Stream, Usage
 
 if TYPE_CHECKING:
     from jobby_client.client import Client
@@ -43,14 +44,18 @@ __all__ = [
     "JobbyClientError",
     "LimitError",
     "NotFoundError",
+    "OutputEnd",
     "OutputStream",
     "PreconditionError",
+    "Reason",
     "RefusedError",
     "State",
     "Status",
     "Stream",
     "StreamClosedError",
     "UnavailableError",
+    "UnknownStartError",
+    "Usage",
 ]
 
 

@@ -1,53 +1,29 @@
 """Owns the connection to one server: start, stop, status and output as typed calls."""
 
+import threading
+import time
 import uuid
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, Literal, Self, TypeVar
 
 import grpc
 
-from jobby_client import _failures
+from jobby_client import _answers, _channel, _requests
+from jobby_client._backoff import Backoff
+from jobby_client._failures import Failures, Said
+from jobby_client._resume import Resume
+from jobby_client._tally import Tally
 from jobby_client.address import Address
 from jobby_client.credentials import Credentials
-from jobby_client.errors import InternalServerError, InvalidRequestError
-from jobby_client.output import OutputStream
-from jobby_client.status import State, Status, Stream
+from jobby_client.errors import BrokenStreamError, InternalServerError, UnknownStartError
+from jobby_client.output import Call, OutputStream
+from jobby_client.status import Status, Stream
 from jobby_proto.v1 import jobby_pb2, jobby_pb2_grpc
 
 DEFAULT_ADDRESS: Final = "localhost:50051"
 CALL_SECONDS: Final = 30.0
-
-_CONNECT_MS = 8_000
-# grpc/impl/channel_arg_names.h
-_CHANNEL_ARGUMENTS: Final = (
-    # A dead server is found within 5 + 3 seconds. Not more often than servers allow, and Jobby's
-    # allows a ping a second: too many make it close the connection.
-    ("grpc.keepalive_time_ms", 5_000),
-    ("grpc.keepalive_timeout_ms", 3_000),
-    # Without this one a silent server is kept for a minute longer.
-    ("grpc.http2.ping_timeout_ms", 3_000),
-    # 0: a quiet job's stream is asked after for as long as it lasts.
-    ("grpc.http2.max_pings_without_data", 0),
-    # In spite of its name: how long one attempt to connect may take.
-    ("grpc.min_reconnect_backoff_ms", _CONNECT_MS),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    # Chunks are some 100 KiB; nothing of the contract comes near.
-    ("grpc.max_receive_message_length", 4 << 20),
-    # A proxy in the environment is there for the web, and localhost is never behind one.
-    ("grpc.enable_http_proxy", 0),
-)
-_STATES: Final = {
-    "STATUS_RUNNING": State.RUNNING,
-    "STATUS_STOPPED": State.STOPPED,
-    "STATUS_COMPLETE": State.COMPLETED,
-}
-_OUTPUT_TYPES: Final = {
-    Stream.STDOUT: "OUTPUT_TYPE_STDOUT",
-    Stream.STDERR: "OUTPUT_TYPE_STDERR",
-}
+RECONNECT_SECONDS: Final = 60.0
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -80,33 +56,50 @@ class Client:
         credentials.check()
         self._credentials = credentials
         self._call_seconds = call_seconds
-        self._channel = grpc.secure_channel(
-            # The scheme is given, or a host called "unix" would be a file.
-            f"dns:///{self._address}",
-            grpc.ssl_channel_credentials(
-                credentials.ca_pem, credentials.key_pem, credentials.cert_pem
-            ),
-            options=_CHANNEL_ARGUMENTS,
-        )
+        self._closed = threading.Event()
+        self._channel = _channel.open_to(self._address, credentials)
         self._stub = jobby_pb2_grpc.JobbyStub(self._channel)
 
-    def start(self, command: str, args: Sequence[str] = ()) -> uuid.UUID:
+    def start(
+        self,
+        command: str,
+        args: Sequence[str] = (),
+        *,
+        max_output_bytes: int | None = None,
+        timeout_seconds: float | None = None,
+        request_id: bytes | None = None,
+    ) -> uuid.UUID:
         """Starts a command and returns the new job's id once its process runs.
+
+        Should the connection break before the answer, it asks again under the
+        same request id until `call_seconds` have passed; that starts no second
+        job. A server that cannot be reached in the first place is not waited for.
 
         Args:
             command: a path on the server's machine, or a name in its PATH. No shell.
             args: its arguments.
+            max_output_bytes: how much both outputs together may have before it is stopped.
+            timeout_seconds: how long it may run before it is stopped.
+            request_id: 1 to 64 bytes; the same id starts one job only, however often it is
+                used. None takes a random one.
 
         Raises:
-            InvalidRequestError: the command is empty or holds what no process can be given.
+            InvalidRequestError: the command is empty or holds what no process can be given, a
+                limit is out of range, or the request id was used for another command.
             CannotStartError: it isn't there or cannot be executed; no job exists.
+            UnknownStartError: no answer came, so whether it was started is not known.
             JobbyClientError: see its other subclasses.
         """
         action = f"start the job on {self._address}"
-        for text in (command, *args):
-            _check_text(action, text)
-        request = jobby_pb2.StartJobRequest(command=command, args=args)
-        response = self._call(action, self._stub.StartJob, request, starting=True)
+        request = _requests.start(
+            action,
+            command,
+            args,
+            max_output_bytes=max_output_bytes,
+            timeout_seconds=timeout_seconds,
+            request_id=uuid.uuid4().bytes if request_id is None else request_id,
+        )
+        response = self._start(action, request)
         try:
             return uuid.UUID(bytes=response.job_id)
         except ValueError:
@@ -122,7 +115,7 @@ class Client:
             JobbyClientError: see its other subclasses.
         """
         action = f"stop the job on {self._address}"
-        request = jobby_pb2.StopJobRequest(job_id=_id_bytes(action, job_id))
+        request = jobby_pb2.StopJobRequest(job_id=_requests.job_id(action, job_id))
         self._call(action, self._stub.StopJob, request)
 
     def status(self, job_id: uuid.UUID | str) -> Status:
@@ -133,44 +126,62 @@ class Client:
             JobbyClientError: see its other subclasses.
         """
         action = f"see the job's status on {self._address}"
-        request = jobby_pb2.GetStatusRequest(job_id=_id_bytes(action, job_id))
+        request = jobby_pb2.GetStatusRequest(job_id=_requests.job_id(action, job_id))
         response = self._call(action, self._stub.GetStatus, request)
-        # By name, never by number.
-        number = response.current_status
-        known = jobby_pb2.Status.DESCRIPTOR.values_by_number.get(number)
-        state = None if known is None else _STATES.get(known.name)
-        if state is None:
-            raise InternalServerError(
-                action,
-                f"the server answered with an unknown state ({number})",
-                "update this client",
-            )
-        return Status(state, response.exit_code if response.HasField("exit_code") else None)
+        return _answers.status(action, response)
 
     def output(
-        self, job_id: uuid.UUID | str, stream: Stream | Literal["stdout", "stderr"] = Stream.STDOUT
+        self,
+        job_id: uuid.UUID | str,
+        stream: Stream | Literal["stdout", "stderr"] = Stream.STDOUT,
+        *,
+        offset: int = 0,
+        tail_lines: int | None = None,
+        follow: bool = True,
+        reconnect_seconds: float = RECONNECT_SECONDS,
+        on_reconnect: Callable[[BrokenStreamError], None] | None = None,
     ) -> OutputStream:
         """Opens one of a job's outputs, from its first byte, live while the job runs.
 
         What is wrong with it shows at the first `next`.
 
+        Args:
+            job_id: the job.
+            stream: which output.
+            offset: the first byte wanted, at most what was written so far.
+            tail_lines: begin this many lines before the end of what was written so far; 0 is
+                only what is written from now on.
+            follow: whether to wait for more while the job runs.
+            reconnect_seconds: how long to try to go on after the last sign of life, when the
+                connection breaks or the server is restarted; 0 ends the stream instead.
+            on_reconnect: called in the iterating thread at each break that is to be mended.
+
         Raises:
             ValueError: there is no such stream.
+            InvalidRequestError: the id isn't one, the beginning is out of range or given twice.
         """
-        name = jobby_pb2.OutputType.Value(_OUTPUT_TYPES[Stream(stream)])
         action = f"read the job's output from {self._address}"
-        request = jobby_pb2.GetJobOutputRequest(job_id=_id_bytes(action, job_id), type=name)
-
-        translate = partial(
-            _failures.of_stream,
-            action=action,
-            address=self._address,
-            credentials=self._credentials,
+        request = _requests.output(
+            action, job_id, Stream(stream), offset=offset, tail_lines=tail_lines, follow=follow
         )
-        return OutputStream(self._stub.GetJobOutput(request), translate)
+
+        def reopen(position: int | None) -> Call:
+            if position is not None:
+                request.ClearField("tail_lines")
+                request.offset = position
+            return self._stub.GetJobOutput(request)
+
+        return OutputStream(
+            reopen,
+            Tally(action, offset if tail_lines is None else None),
+            Resume(reconnect_seconds),
+            self._failures(action),
+            on_reconnect,
+        )
 
     def close(self) -> None:
         """Closes the connection; calls under way end with an error. Idempotent."""
+        self._closed.set()
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -187,40 +198,37 @@ class Client:
     def __repr__(self) -> str:
         return f"<Client of {self._address}>"
 
+    def _failures(self, action: str) -> Failures:
+        return Failures(action, self._address, self._credentials)
+
     def _call(
         self,
         action: str,
         method: "grpc.UnaryUnaryMultiCallable[_Request, _Response]",
         request: _Request,
-        *,
-        starting: bool = False,
     ) -> _Response:
         try:
             return method(request, timeout=self._call_seconds)
         except grpc.RpcError as error:
-            raise _failures.of_call(
-                error,
-                action,
-                self._address,
-                self._credentials,
-                starting=starting,
-                seconds=self._call_seconds,
-            ) from error
+            failures = self._failures(action)
+            raise failures.of_call(Said.of(error), seconds=self._call_seconds) from error
 
-
-def _id_bytes(action: str, job_id: uuid.UUID | str) -> bytes:
-    if isinstance(job_id, uuid.UUID):
-        return job_id.bytes
-    try:
-        return uuid.UUID(job_id).bytes
-    except ValueError:
-        raise InvalidRequestError(action, f"{job_id!r} is not a job's id", "give a UUID") from None
-
-
-def _check_text(action: str, text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidRequestError(
-            action, f"{text!r} is not text in UTF-8", "the contract carries nothing else"
-        ) from None
+    def _start(self, action: str, request: jobby_pb2.StartJobRequest) -> jobby_pb2.StartJobResponse:
+        """Asks until there is an answer; the request id makes that one job."""
+        failures, until = self._failures(action), time.monotonic() + self._call_seconds
+        backoff = Backoff()
+        lost = False
+        while True:
+            try:
+                return self._stub.StartJob(request, timeout=max(0, until - time.monotonic()))
+            except grpc.RpcError as error:
+                said = Said.of(error)
+                failure = failures.of_call(
+                    said, seconds=self._call_seconds, request_id=request.request_id, lost=lost
+                )
+                lost = lost or said.connection_lost
+                if isinstance(failure, UnknownStartError) and said.no_answer:
+                    wait = backoff.next_seconds()
+                    if time.monotonic() + wait < until and not self._closed.wait(wait):
+                        continue
+                raise failure from error

@@ -46,7 +46,11 @@ class CredentialsError(JobbyClientError):
 
 
 class InvalidRequestError(JobbyClientError, ValueError):
-    """The request makes no sense to the server (INVALID_ARGUMENT), or could not even be sent."""
+    """The request makes no sense to the server, or could not even be sent.
+
+    INVALID_ARGUMENT; OUT_OF_RANGE, an offset that was not written yet; ALREADY_EXISTS, a request
+    id that was used for another command.
+    """
 
 
 class NotFoundError(JobbyClientError):
@@ -70,7 +74,7 @@ class LimitError(JobbyClientError):
 
 
 class DataLossError(JobbyClientError):
-    """The job's output is no longer whole on the server (DATA_LOSS)."""
+    """The job's output is no longer whole on the server (DATA_LOSS), or didn't arrive as it is."""
 
 
 class InternalServerError(JobbyClientError):
@@ -81,16 +85,39 @@ class UnavailableError(JobbyClientError):
     """The server cannot be reached, is shutting down, or doesn't answer in time."""
 
 
+class UnknownStartError(UnavailableError):
+    """A start was not answered: whether the job was started is not known.
+
+    Attributes:
+        request_id: a start with the same one starts no second job, and returns the first one's id.
+    """
+
+    def __init__(self, action: str, cause: str, *, request_id: bytes) -> None:
+        way_out = "whether the job was started is not known; the same request id starts no second"
+        super().__init__(action, cause, way_out)
+        self.request_id = request_id
+
+
 class BrokenStreamError(UnavailableError):
     """An output stream broke off: what arrived is not all.
 
     Attributes:
         bytes_received: how many bytes had arrived.
+        position: the offset to read on from, or None if not even the first byte's was known.
     """
 
-    def __init__(self, action: str, cause: str, way_out: str, *, bytes_received: int) -> None:
+    def __init__(
+        self,
+        action: str,
+        cause: str,
+        way_out: str,
+        *,
+        bytes_received: int,
+        position: int | None = None,
+    ) -> None:
         super().__init__(action, cause, way_out)
         self.bytes_received = bytes_received
+        self.position = position
 
 
 class StreamClosedError(JobbyClientError):
@@ -103,7 +130,7 @@ _BY_STATUS: Final[dict[str, type[JobbyClientError]]] = {
     "INVALID_ARGUMENT": InvalidRequestError,
     "DEADLINE_EXCEEDED": UnavailableError,
     "NOT_FOUND": NotFoundError,
-    "ALREADY_EXISTS": InternalServerError,
+    "ALREADY_EXISTS": InvalidRequestError,
     "PERMISSION_DENIED": RefusedError,
     "RESOURCE_EXHAUSTED": LimitError,
     "FAILED_PRECONDITION": PreconditionError,
@@ -117,8 +144,8 @@ _BY_STATUS: Final[dict[str, type[JobbyClientError]]] = {
 }
 
 _WAYS_OUT: Final = {
-    "NOT_FOUND": "check the id and which certificate is used; a server forgets its jobs when it "
-    "is restarted",
+    "NOT_FOUND": "check the id and which certificate is used; a server that keeps no state forgets "
+    "its jobs when it is restarted",
     "UNIMPLEMENTED": "check that client and server are of matching versions",
 }
 

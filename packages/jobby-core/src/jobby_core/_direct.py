@@ -120,7 +120,8 @@ class DirectProcess:
     def reap(self) -> Ending | None:
         """Reaps the ended leader, and kills what it left behind in its group.
 
-        Only the reaper calls this.
+        Closes `pidfd`, so that there is a descriptor to look for the others with. Only the
+        reaper calls this.
 
         Returns:
             how it ended; None if it has not.
@@ -137,15 +138,16 @@ class DirectProcess:
                     os.killpg(self.pid, signal.SIGKILL)
                 os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
             self._reaped = True
-            return Ending(exit_, self._stop_signals)
+            sent = self._stop_signals
+        os.close(self.pidfd)
+        return Ending(exit_, sent)
 
     def stragglers(self) -> list[int]:
         """Kills what is left of the group; returns a pidfd for each that may not be gone yet."""
         return kill_group(self.pid)
 
     def close(self) -> None:
-        """Closes the pidfd."""
-        os.close(self.pidfd)
+        """Does nothing: all is given back already."""
 
 
 def _exit(result: os.waitid_result) -> Exit:

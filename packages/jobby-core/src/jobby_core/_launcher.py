@@ -112,7 +112,7 @@ class LaunchedProcess:
                     os.kill(self.pid, 0)  # the launcher may do no more than this process
                 signal.pidfd_send_signal(self.pidfd, _SIGNALS[signum])
             except ProcessLookupError:
-                return
+                return  # it ends just now
             except PermissionError:
                 raise StopError(
                     f"signal the job of process {self.pid}",
@@ -154,7 +154,7 @@ class LaunchedProcess:
 
     def close(self) -> None:
         """Reaps the launcher, and frees all that was held for it."""
-        with suppress(ChildProcessError):  # another process's child
+        with suppress(OSError):  # another process's child, or no pidfd (see _open_pidfd)
             os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         with self._lock:
             self._closed = True
@@ -213,13 +213,13 @@ def start(args: JobArgs, stdout_fd: int, stderr_fd: int, started_at: datetime) -
             os.close(told)
         step, error_number, pid = _read_report(report)
         if step is not _Step.STARTED:
-            os.waitpid(child, 0)
+            _reap(child)
             raise _start_error(args, step, error_number)
         try:
-            pidfd = os.pidfd_open(child)
+            pidfd = _open_pidfd(child, report)
         except OSError as error:
             os.kill(child, _SIGNALS[signal.SIGKILL])
-            os.waitpid(child, 0)
+            _reap(child)
             raise start_error(args, error) from error
         on_error.pop_all()
         return LaunchedProcess(record, pid, pidfd, launcher=child, report=report)
@@ -236,6 +236,20 @@ def _is_readable(pidfd: int) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def _open_pidfd(child: int, report: int) -> int:
+    try:
+        return os.pidfd_open(child)
+    except ProcessLookupError:
+        # It has ended, and somebody else in this program waited for it (or SIGCHLD is ignored).
+        # The outcome is in the pipe, which is as readable as the pidfd would be.
+        return os.dup(report)
+
+
+def _reap(child: int) -> None:
+    with suppress(ChildProcessError):  # somebody else in this program did
+        os.waitpid(child, 0)
 
 
 def _open_folders(args: JobArgs, folder_fd: int, close: ExitStack) -> tuple[int, int]:

@@ -29,7 +29,7 @@ class Process(Protocol):
         """Kills what is left of an ended job; returns a pidfd for each that may not be gone."""
 
     def close(self) -> None:
-        """Frees all that was held, `pidfd` too."""
+        """Frees all that is still held."""
 
 
 def watch(process: Process, on_end: OnEnd) -> None:
@@ -46,10 +46,9 @@ def watch(process: Process, on_end: OnEnd) -> None:
 
 
 def _on_ended(process: Process, on_end: OnEnd) -> None:
-    ending = process.reap()
-    if ending is None:
-        return
     poller.remove(process.pidfd)
+    ending = process.reap()
+    assert ending is not None, "a pidfd is readable once its process has ended"
 
     def clear() -> None:
         left = process.stragglers()

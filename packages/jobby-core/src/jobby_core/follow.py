@@ -5,8 +5,8 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -45,8 +45,9 @@ class OutputFollower(AsyncIterator[bytes]):
     """One output of a job from a given byte on, live while the job runs.
 
     `async for` yields chunks as they come, never empty ones, and ends only
-    after the job has ended and its last byte was yielded. What the page cache
-    holds is read at once; only what comes from the disk takes a thread.
+    after the job has ended and its last byte was yielded; one that doesn't
+    wait ends with what had been written when it first looked. What the page
+    cache holds is read at once; only what comes from the disk takes a thread.
 
     For one task at a time, in one loop. Close it: with `async with`, or with
     `aclose`, which may come from another task of the loop: a wait under way
@@ -55,10 +56,14 @@ class OutputFollower(AsyncIterator[bytes]):
     Made by `Job.follow`.
     """
 
-    def __init__(self, output: OutputFile, offset: int, max_chunk_bytes: int) -> None:
+    def __init__(
+        self, output: OutputFile, offset: int, max_chunk_bytes: int, wait: bool = True
+    ) -> None:
         self._output = output
         self._cursor = Cursor(offset)
         self._max_chunk_bytes = max_chunk_bytes
+        self._wait = wait
+        self._until: int | None = None  # where it ends, if it doesn't wait; found at the first look
         self._fd = -1
         self._notifier: _inotify.Notifier | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -82,24 +87,35 @@ class OutputFollower(AsyncIterator[bytes]):
             ReaderBusyError: another task is waiting for the next chunk.
             LimitError: descriptors or the system's inotify limits are exhausted.
         """
-        self._check_open()
-        if self._reading:
-            raise busy_error(self._output)
-        self._reading = True
-        try:
-            if self._fd < 0:
-                await self._open()
+        with self._one_read():
+            await self._ensure_open()
             while end := await self._wait_for_data():
                 size = min(self._max_chunk_bytes, end - self._cursor.offset)
-                chunk = await self._read(size)
+                chunk = await self._read(size, self._cursor.offset)
                 if chunk:
                     self._cursor.advance(len(chunk), size=end, now=time.monotonic())
                     return chunk
-            raise StopAsyncIteration
-        finally:
-            self._reading = False
-            if self._closed:
-                self._release()
+        raise StopAsyncIteration
+
+    async def size(self) -> int:
+        """Returns how many bytes have been written by now; raises as `__anext__` does."""
+        with self._one_read():
+            await self._ensure_open()
+            return os.fstat(self._fd).st_size
+
+    async def read_at(self, size: int, offset: int) -> bytes:
+        """Reads from anywhere, without waiting and without moving; raises as `__anext__` does.
+
+        Returns:
+            `size` bytes, fewer if that many have not been written.
+        """
+        with self._one_read():
+            await self._ensure_open()
+            return await self._read(size, offset)
+
+    def seek(self, offset: int) -> None:
+        """Goes on from another byte; not while a task waits for the next chunk."""
+        self._cursor = Cursor(offset)
 
     async def aclose(self) -> None:
         """Closes the follower and frees all it holds; again is no error."""
@@ -136,11 +152,26 @@ class OutputFollower(AsyncIterator[bytes]):
         # Last, because it raises where warnings are errors.
         warnings.warn(f"unclosed follower of {self._output.path}", ResourceWarning, 2, self)
 
+    @contextmanager
+    def _one_read(self) -> Iterator[None]:
+        self._check_open()
+        if self._reading:
+            raise busy_error(self._output)
+        self._reading = True
+        try:
+            yield
+        finally:
+            self._reading = False
+            if self._closed:
+                self._release()
+
     def _check_open(self) -> None:
         if self._closed:
             raise closed_error(self._output)
 
-    async def _open(self) -> None:
+    async def _ensure_open(self) -> None:
+        if self._fd >= 0:
+            return
         self._loop = loop = asyncio.get_running_loop()
         fd = self._output.acquire_if_open()
         if fd is None:
@@ -174,6 +205,8 @@ class OutputFollower(AsyncIterator[bytes]):
                 self._check_open()
                 finished = self._output.finished  # before the size, see Cursor.next_step
                 size = os.fstat(self._fd).st_size
+                if not self._wait:
+                    finished, size = True, self._bounded(size)
                 step = self._cursor.next_step(finished=finished, size=size)
                 if step is Step.END:
                     return 0
@@ -198,6 +231,14 @@ class OutputFollower(AsyncIterator[bytes]):
             if waiter is not None:
                 self._disarm(waiter)
 
+    def _bounded(self, size: int) -> int:
+        # Not to the end that the file has by then: a job may write as fast as somebody reads.
+        if self._until is None:
+            self._until = size
+        elif size < self._until:
+            raise truncated_error(self._output, size, self._cursor.offset)
+        return self._until
+
     def _arm(self) -> _LoopWaiter:
         assert self._loop is not None, "opened in it"
         if self._notifier is None:
@@ -212,11 +253,11 @@ class OutputFollower(AsyncIterator[bytes]):
         if self._notifier is not None:  # else the garbage collector was here before the task's end
             self._notifier.disarm(self._output.key, waiter)
 
-    async def _read(self, size: int) -> bytes:
+    async def _read(self, size: int, offset: int) -> bytes:
         try:
-            return self._output.read_cached(size, self._cursor.offset)
+            return self._output.read_cached(size, offset)
         except BlockingIOError:
-            return await asyncio.to_thread(self._output.read, size, self._cursor.offset)
+            return await asyncio.to_thread(self._output.read, size, offset)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -206,7 +206,12 @@ class Job:
         return self._open(Stream.STDERR, offset)
 
     def follow(
-        self, stream: Stream, *, offset: int = 0, max_chunk_bytes: int = MAX_CHUNK_BYTES
+        self,
+        stream: Stream,
+        *,
+        offset: int = 0,
+        max_chunk_bytes: int = MAX_CHUNK_BYTES,
+        wait: bool = True,
     ) -> OutputFollower:
         """Returns an async iterator over an output; it opens the file at the first chunk.
 
@@ -214,6 +219,8 @@ class Job:
             stream: which output.
             offset: the first byte wanted, at most what was written so far.
             max_chunk_bytes: how many bytes a chunk has at most.
+            wait: whether to wait for more while the job runs; without, it ends
+                with what had been written at its first look.
 
         Raises:
             ValueError: `offset` is negative, or `max_chunk_bytes` less than 1.
@@ -221,7 +228,7 @@ class Job:
         _check_offset(offset)
         if max_chunk_bytes < 1:
             raise ValueError(f"max_chunk_bytes must be 1 or more, not {max_chunk_bytes}")
-        return OutputFollower(self._outputs[stream], offset, max_chunk_bytes)
+        return OutputFollower(self._outputs[stream], offset, max_chunk_bytes, wait)
 
     def __repr__(self) -> str:
         status = self.status()
@@ -253,8 +260,9 @@ class Job:
             at = None
         with self._lock:
             self._status = ended(self._status, ending, at)
-            for output in self._outputs.values():
-                output.finished = True
+        for output in self._outputs.values():
+            output.finished = True
+        with self._lock:
             self._ended.set()
             callbacks, self._callbacks = self._callbacks, []
         for output in self._outputs.values():

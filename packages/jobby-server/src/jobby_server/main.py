@@ -37,14 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _run(settings: ServerConfig) -> int:
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="jobby"))
+    # Before grpc is loaded, which takes long enough to be interrupted.
+    quit_, hurry = _signals(loop)
     # Late: `--help`, `--version` and a usage error don't need grpc.
     from jobby_server import certificates, tls
     from jobby_server.server import JobbyServer
     from jobby_server.state_dir import StateDir
 
-    loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="jobby"))
-    quit_, hurry = _signals(loop)
     material = certificates.read(settings.ca, settings.cert, settings.key)
     for warning in material.warnings:
         _log.warning("%s", warning)

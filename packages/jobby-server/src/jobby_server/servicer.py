@@ -63,7 +63,9 @@ class JobbyServicer:
                 pb2.GetStatusResponse.SerializeToString,
             ),
             "GetJobOutput": grpc.unary_stream_rpc_method_handler(
-                self._output, pb2.GetJobOutputRequest.FromString, wire.encode_chunk
+                self.get_job_output,
+                pb2.GetJobOutputRequest.FromString,
+                None,  # it writes bytes, see wire.encode_chunk
             ),
         }
 
@@ -117,20 +119,15 @@ class JobbyServicer:
     async def get_job_output(
         self, request: jobby_pb2.GetJobOutputRequest, context: _Context
     ) -> None:
-        """Streams an output of a job of the caller, from its first byte to its last."""
-        wanted = wire.stream(request.type)
-        job = await self._job(Action.OUTPUT, request.job_id)
-        give_back = self._slots.take(caller().owner)
-        # Not when this method ends: gRPC holds the last chunk until the client has taken it.
-        context.add_done_callback(lambda _: give_back())  # type: ignore[arg-type]  # any callable
-        # At once, though the job may be silent for hours: the client knows that it is heard.
-        await context.send_initial_metadata(())
-        await send(job.follow(wanted), context.write, stall_seconds=self._limits.stall_seconds)
-
-    async def _output(self, request: jobby_pb2.GetJobOutputRequest, context: _Context) -> None:
+        """Streams an output of a job of the caller, or a part of it, and then its end."""
+        wanted = wire.output_wanted(request)
         # Around all of it: nothing may be tidied away between finding the job and its end.
         with self._store.reading(wire.job_id(request.job_id)):
-            await self.get_job_output(request, context)
+            job = await self._job(Action.OUTPUT, request.job_id)
+            give_back = self._slots.take(caller().owner)
+            # Not when this method ends: gRPC holds the last chunk until the client has taken it.
+            context.add_done_callback(lambda _: give_back())  # type: ignore[arg-type]  # any callable
+            await send(job, wanted, context, stall_seconds=self._limits.stall_seconds)
 
     async def _find(self, action: Action, raw_id: bytes) -> Record | Row:
         found = await self._store.find(caller(), action, wire.job_id(raw_id))

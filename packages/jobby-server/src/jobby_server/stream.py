@@ -1,45 +1,90 @@
-"""Owns the way of output to a client: follower to messages, at the client's pace."""
+"""Owns the way of output to a client: follower to messages, at the client's pace, and their end."""
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from typing import Any, Protocol
 
 import grpc
 
-from jobby_core import OutputFollower
+from jobby_core import Job, OutputFollower, State
+from jobby_server import tail, wire
 from jobby_server.identity import Owner
 from jobby_server.refusal import RefusedError
+from jobby_server.wire import OutputWanted
+
+DIGEST_BYTES = 131_072
+"""How long an output may be to end with its digest, which the contract promises."""
 
 
-async def send(
-    follower: OutputFollower, write: Callable[[bytes], Awaitable[None]], *, stall_seconds: float
-) -> None:
-    """Sends all of a job's output, and returns only when the output is complete.
+class Sink(Protocol):
+    """What gRPC gives to answer a call with."""
+
+    async def send_initial_metadata(self, metadata: Sequence[tuple[str, str]], /) -> None:
+        """Sends the answer's head."""
+
+    async def write(self, message: Any, /) -> None:
+        """Hands one message to the transport; returns when it was taken."""
+
+
+async def send(job: Job, wanted: OutputWanted, sink: Sink, *, stall_seconds: float) -> None:
+    """Sends a job's output, and its end only when it is complete.
 
     One chunk is under way at a time: `write` returns when the transport has
     taken it, so a slow reader costs one chunk of memory and never delays the
     job or another reader. The follower is closed on every path.
 
     Args:
-        follower: the output.
-        write: hands one chunk to the transport.
-        stall_seconds: how long one chunk may wait for the reader.
+        job: the job.
+        wanted: what of it.
+        sink: the way to the client.
+        stall_seconds: how long one message may wait for the reader.
 
     Raises:
-        RefusedError: the reader took nothing for `stall_seconds`.
+        RefusedError: there is no such offset, or the reader took nothing for `stall_seconds`.
         JobbyError: the output cannot be read.
     """
-    async with follower:
+
+    async def write(message: bytes) -> None:
+        try:
+            async with asyncio.timeout(stall_seconds):
+                await sink.write(message)
+        except TimeoutError:
+            raise RefusedError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"the reader took nothing for {stall_seconds:g} seconds, so the stream was "
+                "ended; the output is kept, read it again",
+            ) from None
+
+    # Before the first look: of a job that ends while what it had written until then is sent,
+    # that is not the whole.
+    status = job.status()
+    async with job.follow(wanted.stream, wait=wanted.follow) as follower:
+        start = await _start(follower, wanted)
+        # At once, though the job may be silent for hours: the client knows that it is heard.
+        await sink.send_initial_metadata(((wire.OFFSET_KEY, str(start)),))
+        follower.seek(start)
         async for chunk in follower:
-            try:
-                async with asyncio.timeout(stall_seconds):
-                    await write(chunk)
-            except TimeoutError:
-                raise RefusedError(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED,
-                    f"the reader took nothing for {stall_seconds:g} seconds, so the stream was "
-                    "ended; the output is kept, read it again",
-                ) from None
+            await write(wire.encode_chunk(chunk, follower.offset - len(chunk)))
+        if wanted.follow:
+            status = job.status()
+        total = follower.offset
+        digest = b""
+        if status.state is not State.RUNNING and total <= DIGEST_BYTES:
+            # Of what is in the file, not of what was sent: the client compares the two.
+            digest = sha256(await follower.read_at(total, 0)).digest()
+        await write(wire.encode_end(status, total, digest))
+
+
+async def _start(follower: OutputFollower, wanted: OutputWanted) -> int:
+    """Returns where the stream begins."""
+    size = await follower.size()
+    if wanted.tail_lines is not None:
+        return await tail.find(follower.read_at, size, wanted.tail_lines)
+    if wanted.offset > size:
+        raise wire.out_of_range(wanted.offset, size)
+    return wanted.offset
 
 
 class FollowerSlots:

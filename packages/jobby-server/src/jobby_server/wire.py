@@ -2,6 +2,8 @@
 
 import re
 import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import grpc
@@ -13,6 +15,7 @@ from jobby_core import (
     LimitError,
     OutputMissingError,
     OutputTruncatedError,
+    Reason,
     StartError,
     State,
     Status,
@@ -27,6 +30,9 @@ SERVICE_NAMES: Final = ("jobby.v1.Jobby", "Jobby")
 
 NOT_FOUND_TEXT: Final = "no such job"
 
+OFFSET_KEY: Final = "jobby-offset"
+"""In an output's initial metadata: where it begins. The client knows it before the first byte."""
+
 _UUID_TEXT = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 
 # By name, never by number: a renumbered enum on either side must not change what is said.
@@ -35,10 +41,39 @@ _STATUS_NAMES: Final = {
     State.COMPLETED: "STATUS_COMPLETE",
     State.STOPPED: "STATUS_STOPPED",
 }
+_REASON_NAMES: Final = {
+    Reason.EXITED: "END_REASON_EXITED",
+    Reason.SIGNALED: "END_REASON_SIGNALED",
+    Reason.STOPPED: "END_REASON_STOPPED",
+    Reason.TIMED_OUT: "END_REASON_TIMED_OUT",
+    Reason.OUTPUT_LIMIT: "END_REASON_OUTPUT_LIMIT",
+    Reason.DISK_FULL: "END_REASON_DISK_FULL",
+    Reason.LOST: "END_REASON_LOST",
+}
 _STREAMS: Final = {
     "OUTPUT_TYPE_STDOUT": Stream.STDOUT,
     "OUTPUT_TYPE_STDERR": Stream.STDERR,
 }
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputWanted:
+    """Which part of which output a client asks for.
+
+    Attributes:
+        stream: the output.
+        offset: its first byte; 0 with `tail_lines`.
+        tail_lines: how many lines before the end to begin at, or None.
+        follow: whether to wait for more while the job runs.
+    """
+
+    stream: Stream
+    offset: int
+    tail_lines: int | None
+    follow: bool
 
 
 def not_found() -> RefusedError:
@@ -84,38 +119,111 @@ def stream(output_type: int) -> Stream:
     return wanted
 
 
+def output_wanted(request: jobby_pb2.GetJobOutputRequest) -> OutputWanted:
+    """Reads which part of which output is wanted.
+
+    Raises:
+        RefusedError: the output is unspecified or unknown, or two beginnings were given.
+    """
+    tail_lines = request.tail_lines if request.HasField("tail_lines") else None
+    if tail_lines is not None and request.offset:
+        raise invalid("tail_lines", "it was given together with offset; give one of the two")
+    follow = request.follow if request.HasField("follow") else True
+    return OutputWanted(stream(request.type), request.offset, tail_lines, follow)
+
+
+def out_of_range(offset: int, size: int) -> RefusedError:
+    """Returns the refusal of an offset behind the end."""
+    return RefusedError(
+        grpc.StatusCode.OUT_OF_RANGE,
+        f"offset: {offset} is beyond the {size} bytes that were written by now",
+    )
+
+
 def status_response(
-    status: Status, *, stopped_by: str = "", stdout_bytes: int = 0, stderr_bytes: int = 0
+    status: Status, *, stopped_by: str = "", stdout_bytes: int, stderr_bytes: int
 ) -> jobby_pb2.GetStatusResponse:
-    """Writes how a job stands."""
+    """Writes how a job stands.
+
+    Args:
+        status: how it stands.
+        stopped_by: who asked for its stop; empty if nobody did.
+        stdout_bytes: how long its standard output is.
+        stderr_bytes: how long its standard error is.
+    """
     response = jobby_pb2.GetStatusResponse(
         current_status=jobby_pb2.Status.Value(_STATUS_NAMES[status.state]),
+        reason=_reason(status),
+        signal=status.signal or 0,
         stopped_by=stopped_by,
+        started_at_us=_microseconds(status.started_at),
+        ended_at_us=0 if status.ended_at is None else _microseconds(status.ended_at),
         stdout_bytes=stdout_bytes,
         stderr_bytes=stderr_bytes,
     )
-    if status.state is State.COMPLETED and status.exit_code is not None:
-        response.exit_code = status.exit_code
+    if (exit_code := _exit_code(status)) is not None:
+        response.exit_code = exit_code
+    if (usage := status.usage) is not None:
+        response.usage.user_cpu_us = round(usage.user_seconds * 1_000_000)
+        response.usage.system_cpu_us = round(usage.system_seconds * 1_000_000)
+        response.usage.max_rss_bytes = usage.max_rss_bytes
     return response
 
 
-# GetJobOutputResponse.data is field 1, and length-delimited is wire type 2
-# (protobuf.dev/programming-guides/encoding).
+# GetJobOutputResponse.data is field 1, and length-delimited is wire type 2; offset is field 2,
+# and a varint is wire type 0 (protobuf.dev/programming-guides/encoding).
 _DATA_TAG = bytes([jobby_pb2.GetJobOutputResponse.DATA_FIELD_NUMBER << 3 | 2])
+_OFFSET_TAG = bytes([jobby_pb2.GetJobOutputResponse.OFFSET_FIELD_NUMBER << 3])
 
 
-def encode_chunk(data: bytes) -> bytes:
-    """Writes a GetJobOutputResponse that holds `data`.
+def encode_chunk(data: bytes, offset: int) -> bytes:
+    """Writes a GetJobOutputResponse that holds `data`, which begins at `offset`.
 
     By hand: a message object would copy every chunk once more on its way.
     """
-    length = len(data)
-    varint = bytearray()
-    while length > 0x7F:
-        varint.append(length & 0x7F | 0x80)
-        length >>= 7
-    varint.append(length)
-    return b"".join((_DATA_TAG, varint, data))
+    head = (_DATA_TAG, _varint(len(data)), data)
+    return b"".join((*head, _OFFSET_TAG, _varint(offset)) if offset else head)
+
+
+def encode_end(status: Status, total_bytes: int, sha256: bytes) -> bytes:
+    """Writes the GetJobOutputResponse that ends a whole stream.
+
+    Args:
+        status: how the job stands.
+        total_bytes: how long the output is.
+        sha256: the digest of all of it; empty to leave it out.
+    """
+    end = jobby_pb2.OutputEnd(
+        total_bytes=total_bytes,
+        status=jobby_pb2.Status.Value(_STATUS_NAMES[status.state]),
+        exit_code=_exit_code(status),
+        reason=_reason(status),
+        sha256=sha256,
+    )
+    return jobby_pb2.GetJobOutputResponse(offset=total_bytes, end=end).SerializeToString()
+
+
+def _exit_code(status: Status) -> int | None:
+    return status.exit_code if status.state is State.COMPLETED else None
+
+
+def _reason(status: Status) -> jobby_pb2.EndReason.ValueType:
+    if status.reason is None:
+        return jobby_pb2.END_REASON_UNSPECIFIED
+    return jobby_pb2.EndReason.Value(_REASON_NAMES[status.reason])
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
 
 
 def refusal(error: JobbyError) -> RefusedError | None:

@@ -2,19 +2,27 @@
 
 import shlex
 import uuid
+from dataclasses import dataclass
+from typing import Literal
 
 import click
 
 from jobby_cli import stdout
 from jobby_cli.completion import complete_job
-from jobby_cli.failures import EX_INTERRUPTED, CommandError
+from jobby_cli.failures import EX_INTERRUPTED, CommandError, say
+from jobby_cli.options import read_by
+from jobby_cli.quantities import seconds
 from jobby_cli.session import Session
-from jobby_client.errors import StreamClosedError
+from jobby_client.errors import BrokenStreamError, StreamClosedError
 
 
 @click.command(
     short_help="Print a job's output, live.",
-    epilog="Example:  jobby output --type stderr d19a | less",
+    epilog="""\b
+Examples:  jobby output --type stderr d19a | less
+           jobby output --tail 20 d19a
+           jobby output --offset 1048576 --no-follow d19a >> log
+""",
 )
 @click.option(
     "--type",
@@ -24,21 +32,56 @@ from jobby_client.errors import StreamClosedError
     show_default=True,
     help="Which of the job's outputs.",
 )
+@click.option(
+    "--offset",
+    metavar="N",
+    type=click.IntRange(0),
+    help="Begin at this byte, counted from 0.",
+)
+@click.option(
+    "--tail",
+    metavar="N",
+    type=click.IntRange(0),
+    help="Begin this many lines before the end; 0 is only what comes from now on.",
+)
+@click.option("--no-follow", is_flag=True, help="End with what there is by now.")
+@click.option(
+    "--reconnect",
+    metavar="DURATION",
+    callback=read_by(seconds),
+    default="60s",
+    show_default=True,
+    help="How long to try to go on when the connection breaks; 0 never does.",
+)
 @click.argument("job", metavar="[ID]", required=False, shell_complete=complete_job)
 @click.pass_obj
-def output(session: Session, job: str | None, stream: str) -> None:
+def output(
+    session: Session,
+    job: str | None,
+    stream: Literal["stdout", "stderr"],
+    offset: int | None,
+    tail: int | None,
+    no_follow: bool,
+    reconnect: float,
+) -> None:
     """Print a job's output from its beginning, as it comes, until the job ends.
 
     The bytes pass through untouched. Ctrl-c detaches, and the job runs on;
     so does a reader that leaves, as in `| head`, which is no failure: exit
     code 0. Any other exit code than 0 means that the output isn't complete.
 
+    When the connection breaks or the server is restarted, that is said, and
+    the output goes on at the byte that is due.
+
     ID may be the beginning of the id of a job that you started from this
     machine; without ID, it is the last one that you started.
     """
+    if offset is not None and tail is not None:
+        raise click.UsageError("--offset and --tail are both given; choose one beginning")
+    wanted = _Wanted(stream, offset or 0, tail, not no_follow, reconnect)
     job_id = session.job_or_last(job)
     try:
-        _copy(session, job_id, stream)
+        _copy(session, job_id, wanted)
     except stdout.ReaderGoneError:
         return
     except KeyboardInterrupt:
@@ -48,10 +91,29 @@ def output(session: Session, job: str | None, stream: str) -> None:
         ) from None
 
 
-def _copy(session: Session, job_id: uuid.UUID, stream: str) -> None:
+@dataclass(frozen=True)
+class _Wanted:
+    """What the options said."""
+
+    stream: Literal["stdout", "stderr"]
+    offset: int
+    tail_lines: int | None
+    follow: bool
+    reconnect_seconds: float
+
+
+def _copy(session: Session, job_id: uuid.UUID, wanted: _Wanted) -> None:
     with (
         session.connect() as client,
-        client.output(job_id, "stderr" if stream == "stderr" else "stdout") as chunks,
+        client.output(
+            job_id,
+            wanted.stream,
+            offset=wanted.offset,
+            tail_lines=wanted.tail_lines,
+            follow=wanted.follow,
+            reconnect_seconds=wanted.reconnect_seconds,
+            on_reconnect=_say_lost,
+        ) as chunks,
         stdout.ReaderWatch(chunks.close) as watch,
     ):
         try:
@@ -61,6 +123,10 @@ def _copy(session: Session, job_id: uuid.UUID, stream: str) -> None:
             if not watch.gone:
                 raise
             raise stdout.ReaderGoneError from None
+
+
+def _say_lost(error: BrokenStreamError) -> None:
+    say(f"connection lost after {error.bytes_received} bytes; reconnecting …")
 
 
 def _again(session: Session, job_id: uuid.UUID, stream: str) -> list[str]:

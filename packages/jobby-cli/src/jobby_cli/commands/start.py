@@ -1,18 +1,27 @@
 """Owns `jobby start`."""
 
 import json
+import os
+import shlex
+import uuid
 
 import click
 
 from jobby_cli.arguments import command_line
-from jobby_cli.failures import EX_INTERRUPTED, CommandError
+from jobby_cli.failures import EX_INTERRUPTED, EX_UNAVAILABLE, CommandError
+from jobby_cli.options import read_by
+from jobby_cli.quantities import size, some_seconds
 from jobby_cli.session import Session
 from jobby_cli.stdout import write_line
+from jobby_client.errors import UnknownStartError
 
 
 @click.command(
     short_help="Start a command as a new job.",
-    epilog="Example:  jobby start -- sh -c 'make all && echo done'",
+    epilog="""\b
+Examples:  jobby start -- sh -c 'make all && echo done'
+           jobby start --timeout 10m --max-output 1G -- make all
+""",
 )
 @click.option(
     "-a",
@@ -22,11 +31,34 @@ from jobby_cli.stdout import write_line
     multiple=True,
     help="One argument for the command; repeatable. --arg=-n for one that begins with a dash.",
 )
+@click.option(
+    "--max-output",
+    metavar="SIZE",
+    callback=read_by(size),
+    help="Stop it when its outputs together exceed this: 4096, 64K, 10M, 1G.  [default: no limit]",
+)
+@click.option(
+    "--timeout",
+    metavar="DURATION",
+    callback=read_by(some_seconds),
+    help="Stop it when it has run this long: 90s, 10m, 2h.  [default: no limit]",
+)
+@click.option(
+    "--request-id",
+    metavar="ID",
+    help="Starts one job only, however often it is used; 1 to 64 bytes.  [default: random]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead.")
 @click.argument("words", metavar="[--] COMMAND [ARGS]...", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
 def start(
-    session: Session, words: tuple[str, ...], arg_options: tuple[str, ...], as_json: bool
+    session: Session,
+    words: tuple[str, ...],
+    arg_options: tuple[str, ...],
+    max_output: int | None,
+    timeout: float | None,
+    request_id: str | None,
+    as_json: bool,
 ) -> None:
     """Start COMMAND on the server as a new job, and print the job's id.
 
@@ -36,17 +68,33 @@ def start(
 
     These are the same: `jobby start echo hello`, `jobby start -- echo hello`,
     `jobby start echo -a hello`.
+
+    If the connection breaks before the answer, it is asked for again, and the
+    request id sees to it that one job is started. A script that may have to
+    try again gives one of its own.
     """
     try:
         command, args = command_line(words, arg_options)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     scope = session.scope
+    # Text, so that it can be typed again.
+    request_id = str(uuid.uuid4()) if request_id is None else request_id
+    again = f"with --request-id {shlex.quote(request_id)} the same command starts no second one"
     with session.connect() as client:
         try:
-            job_id = client.start(command, args)
+            job_id = client.start(
+                command,
+                args,
+                max_output_bytes=max_output,
+                timeout_seconds=timeout,
+                request_id=os.fsencode(request_id),
+            )
+        except UnknownStartError as error:
+            text = f"cannot {error.action}: {error.cause}; the job may have been started; {again}"
+            raise CommandError(text, EX_UNAVAILABLE) from None
         except KeyboardInterrupt:
-            text = "interrupted before the server answered; the job may have been started"
+            text = f"interrupted before the server answered; the job may have been started; {again}"
             raise CommandError(text, EX_INTERRUPTED) from None
         try:
             # Before the line: whoever reads it may at once ask for "the last one".

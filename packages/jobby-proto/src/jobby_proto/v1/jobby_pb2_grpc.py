@@ -96,7 +96,9 @@ class JobbyServicer(object):
         """Streams one of the job's outputs from its first byte, or from where it is
         asked to, live while the job runs, and as often as asked after it has
         ended. The last message of a whole stream carries `end`; a stream without
-        it, or that closes with another status than OK, lacks bytes.
+        it, or that closes with another status than OK, lacks bytes. The initial
+        metadata come at once, though the job may be silent; in them,
+        `jobby-offset` is the position, in decimal digits, where the stream begins.
 
         DATA_LOSS: the output file was truncated or removed under the server.
         OUT_OF_RANGE: `offset` is beyond what was written.
