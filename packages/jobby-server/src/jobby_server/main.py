@@ -71,7 +71,9 @@ async def _run(settings: ServerConfig) -> int:
         state.close()
     if not ended:
         _exit_hard(len(server.store))
-    _log.info("ended; %d jobs run on", len(server.store))
+    if running := server.running_jobs():
+        _log.info("%d jobs run on", running)
+    _log.info("ended")
     return 0
 
 
