@@ -91,7 +91,7 @@ def test_a_signal_leaves_the_jobs_running(files: Files, state_dir: Path, fifo: F
         code, log = process.end(signal.SIGTERM)
         assert code == 0
         assert f"jobs are kept in {state_dir}" in log
-        assert "ended; 1 jobs run on" in log
+        assert "INFO 1 jobs run on\n" in log
     assert alive(pid)
     with started(files, *arguments) as process:
         run(after(process, job))
@@ -117,7 +117,9 @@ def test_the_setting_stops_the_jobs_with_the_server(files: Files, state_dir: Pat
     arguments = (*ANY_PORT, "--state-dir", str(state_dir), "--stop-jobs-on-exit")
     with started(files, *arguments) as process:
         job, pid = run(before(process))
-        assert process.end(signal.SIGTERM)[0] == 0
+        code, log = process.end(signal.SIGTERM)
+        assert code == 0
+        assert "run on" not in log
     assert not alive(pid)
     with started(files, *arguments) as process:
         run(after(process, job))

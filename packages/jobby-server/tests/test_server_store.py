@@ -18,9 +18,10 @@ from jobby_server import jobs_table
 from jobby_server.access import Action, allowed
 from jobby_server.identity import Owner, Principal
 from jobby_server.journal import Journal
+from jobby_server.record import Record
 from jobby_server.row import Row
 from jobby_server.state_dir import StateDir
-from jobby_server.store import Record, Store
+from jobby_server.store import Store
 
 ALWAYS = (datetime(2000, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
 NAMES = st.sampled_from(["CN=alice", "CN=Alice", "CN=bob"])
@@ -95,7 +96,7 @@ class Kit:
 def forgotten(store: Store) -> bool:
     """Whether no job is in memory: neither in the store, nor held by anybody it gave it to."""
     gc.collect()
-    return not len(store) and not store._attached
+    return not len(store) and not len(store._attachments)
 
 
 @asynccontextmanager

@@ -71,8 +71,9 @@ async def _run(settings: ServerConfig) -> int:
         state.close()
     if not ended:
         _exit_hard(len(server.store))
-    running = len(server.store)
-    _log.info("ended%s", f"; {running} jobs run on" if running else "")
+    if running := server.running_jobs():
+        _log.info("%d jobs run on", running)
+    _log.info("ended")
     return 0
 
 

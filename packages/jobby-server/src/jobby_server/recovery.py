@@ -13,9 +13,10 @@ from jobby_server import jobs_table
 from jobby_server.boot import boot_id
 from jobby_server.errors import StartupError
 from jobby_server.journal import Journal
+from jobby_server.record import Record
 from jobby_server.row import Row, from_label
 from jobby_server.state_dir import StateDir
-from jobby_server.store import Record, Store
+from jobby_server.store import Store
 
 _log = logging.getLogger(__name__)
 

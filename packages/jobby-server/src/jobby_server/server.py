@@ -166,6 +166,10 @@ class JobbyServer:
         await self._journal.close()
         return ended
 
+    def running_jobs(self) -> int:
+        """Returns how many jobs run: after a drain, how many outlive this server."""
+        return sum(record.job.status().state is State.RUNNING for _, record in self.store)
+
     async def _within(self, work: Coroutine[Any, Any, None]) -> bool:
         try:
             async with asyncio.timeout(self._limits.stop_seconds):

@@ -12,10 +12,11 @@ from jobby_server import wire
 from jobby_server.access import Action
 from jobby_server.interceptor import caller
 from jobby_server.limits import Limits
+from jobby_server.record import Record
 from jobby_server.refusal import RefusedError
 from jobby_server.row import Row
 from jobby_server.starter import Order, Starter
-from jobby_server.store import Record, Store
+from jobby_server.store import Store
 from jobby_server.stream import FollowerSlots, send
 
 _log = logging.getLogger(__name__)

@@ -15,10 +15,11 @@ from jobby_server.boot import boot_id
 from jobby_server.environment import JOB_ENVIRONMENT
 from jobby_server.identity import Owner, Principal
 from jobby_server.journal import JournalError
+from jobby_server.record import Record
 from jobby_server.refusal import RefusedError
 from jobby_server.row import Row, label, to_us
 from jobby_server.state_dir import StateDir
-from jobby_server.store import Record, Store
+from jobby_server.store import Store
 
 _log = logging.getLogger(__name__)
 

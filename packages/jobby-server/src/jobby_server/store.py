@@ -7,47 +7,20 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
-from weakref import WeakValueDictionary
 
-from jobby_core import Job, Reason, State, Status
+from jobby_core import Job, State
 from jobby_server import jobs_table
 from jobby_server.access import Action, allowed
+from jobby_server.attachments import Attachments
 from jobby_server.identity import Owner, Principal
 from jobby_server.jobs_table import Ended, Taken
 from jobby_server.journal import Journal, JournalError
+from jobby_server.record import Record, Standing, stopped_by
 from jobby_server.row import Row
 from jobby_server.state_dir import StateDir
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Record:
-    """A job that this server watches over, and whose it is.
-
-    Attributes:
-        job: the job itself.
-        owner: who started it.
-        groups: the groups in the certificate that started it.
-        stopped_by: who asked for its stop; "" if nobody did.
-    """
-
-    job: Job
-    owner: Owner
-    groups: frozenset[str]
-    stopped_by: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How a job stands, and what the core doesn't know of it."""
-
-    status: Status
-    stopped_by: str
-    stdout_bytes: int
-    stderr_bytes: int
 
 
 _NOBODY = Owner(name="", authority="")
@@ -72,8 +45,7 @@ class Store:
         self._unsaved: set[uuid.UUID] = set()  # ended, but the journal could not be told
         self._readers: Counter[uuid.UUID] = Counter()
         self._leaving: set[uuid.UUID] = set()  # are being forgotten, so nobody finds them
-        self._attached: WeakValueDictionary[uuid.UUID, Job] = WeakValueDictionary()
-        self._attaching: dict[uuid.UUID, asyncio.Task[Job]] = {}
+        self._attachments = Attachments(state)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
         self.on_change: Callable[[], None] = lambda: None
@@ -225,24 +197,14 @@ class Store:
         """
         if isinstance(found, Record):
             return found.job
-        job = self._attached.get(found.id)
-        if job is None:
-            attaching = self._attaching.get(found.id)
-            if attaching is None:
-                folder = self._state.folder(found.id)
-                attaching = self._spawn(asyncio.to_thread(Job.attach, folder))
-                self._attaching[found.id] = attaching
-                attaching.add_done_callback(lambda _: self._attaching.pop(found.id))
-                attaching.add_done_callback(_retrieve)
-            job = self._attached[found.id] = await asyncio.shield(attaching)
-        return job
+        return await self._attachments.job(found.id)
 
     def standing(self, job_id: uuid.UUID, found: Record | Row) -> Standing:
         """Returns how a found job stands."""
         if isinstance(found, Row):
             return Standing(found.status, found.stopped_by, found.stdout_bytes, found.stderr_bytes)
         status = found.job.status()  # before the sizes: of an ended job they are final
-        return Standing(status, _stopped_by(found, status), *self._state.sizes(job_id))
+        return Standing(status, stopped_by(found, status), *self._state.sizes(job_id))
 
     async def stop(self, job_id: uuid.UUID, record: Record, who: str) -> None:
         """Kills a job and returns when it has ended; who asked is on the disk before it happens.
@@ -299,7 +261,7 @@ class Store:
                 self._unsaved.add(job_id)
             return
         if self._state.durable and self._live.pop(job_id, None) is not None:
-            self._attached[job_id] = record.job
+            self._attachments.keep(job_id, record.job)
         self.ended_count += 1
         self.ended_bytes += at.stdout_bytes + at.stderr_bytes
         self.on_change()
@@ -328,10 +290,3 @@ def _retrieve(task: "asyncio.Task[Any]") -> None:
     """Takes note of how a task failed, should all that waited for it have gone."""
     if not task.cancelled():
         task.exception()
-
-
-def _stopped_by(record: Record, status: Status) -> str:
-    """Returns who stopped a job; nobody did if it ended otherwise before the kill reached it."""
-    if status.state is State.RUNNING or status.reason in (Reason.STOPPED, None):
-        return record.stopped_by
-    return ""
