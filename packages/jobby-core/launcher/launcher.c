@@ -7,7 +7,8 @@
  * The first seven are descriptors, inherited; -1 is none. It opens nothing of its own but
  * what lies below them, and /proc/self/task/N/children. Standard input, output and error are the job's.
  *
- *   REPORT   a pipe: `struct report` once the command runs or cannot, later the outcome
+ *   REPORT   a pipe: `struct report` once the command runs or cannot, later the outcome;
+ *            without a RECORD, the job ends when nobody has its other end any more
  *   RECORD   the job's record; locked (F_SETLK) for as long as this process lives
  *   FOLDER   the folder of OUTCOME, which is renamed there from outcome.new to outcome
  *   OUTCOME  outcome.new, OUTCOME_BYTES long already, so that a full disk cannot lose it
@@ -20,6 +21,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -39,7 +41,7 @@
 
 /* The numbers that jobby_core/_launcher.py knows too. Real-time signals by number: the C
  * libraries disagree about SIGRTMIN. */
-enum { ASK = 40, KILL = 41, WRITTEN = 42 };
+enum { ASK = 40, KILL = 41, WRITTEN = 42, GONE = 43 };
 enum { OUTCOME_BYTES = 512 };
 enum step { STARTED, RECORD_LOCK, SUBREAPER, CHILDREN, MARK, WATCH, FORK, CHDIR, EXEC };
 
@@ -269,6 +271,23 @@ static void ask_job(struct launcher *self) {
     if (getpgid(self->main) != self->main) kill(self->main, SIGTERM);
 }
 
+/* --- whoever started it ---------------------------------------------------- */
+
+/* Without a record nobody else can ever reach the job: it must not outlive them. */
+static bool is_starter_gone(const struct launcher *self) {
+    struct pollfd report = {.fd = self->report};
+    return self->record < 0 && poll(&report, 1, 0) == 1 && report.revents & POLLERR;
+}
+
+/* Asks for a signal when something happens to the pipe (O_ASYNC in fcntl(2)). */
+static void watch_starter(struct launcher *self) {
+    if (self->record >= 0) return;
+    fcntl(self->report, F_SETOWN, self->pid);
+    fcntl(self->report, F_SETSIG, GONE);
+    fcntl(self->report, F_SETFL, O_WRONLY | O_ASYNC);
+    if (is_starter_gone(self)) kill_job(self, "stopped"); /* before it was asked for */
+}
+
 /* --- watching the outputs ------------------------------------------------ */
 
 static uint64_t size_of(int fd) {
@@ -361,6 +380,7 @@ static void watch_over(struct launcher *self, const sigset_t *signals, siginfo_t
                                         : sigtimedwait(signals, &told, &rest);
         if (signum == ASK) ask_job(self);
         if (signum == KILL) kill_job(self, "stopped");
+        if (signum == GONE && is_starter_gone(self)) kill_job(self, "stopped");
         if (signum == WRITTEN || signum == SIGIO) self->written = true; /* SIGIO: queue full */
         if (signum == SIGCHLD) {
             /* Descendants that were inherited and ended by themselves. */
@@ -414,6 +434,7 @@ int main(int argc, char **argv) {
     if (putenv(argv[10]) != 0) give_up(&self, MARK);
     if (!arm(&self)) give_up(&self, WATCH);
     start(&self);
+    watch_starter(&self);
     (void)!chdir("/"); /* keep no folder of the caller's busy */
     watch_over(&self, &signals, &info);
     /* The main process is a zombie still: its group cannot be anybody else's. */

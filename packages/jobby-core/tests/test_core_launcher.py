@@ -115,6 +115,20 @@ def test_killing_the_launcher_kills_the_job_and_says_that_the_end_is_lost(spool:
     assert read_all(job.stdout()) == b"".join(b"%d\n" % pid for pid in found)
 
 
+def test_a_job_that_nobody_can_reach_any_more_is_ended(tmp_path: Path) -> None:
+    """Without a record it dies with who started it, however that dies; so does all of it."""
+    script = """
+child = os.fork()
+if child == 0:
+    job = shell("setsid sleep 1000 & echo $! $$; sleep 1000")
+    print(read_line(job), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+os.waitpid(child, 0)
+"""
+    stray, main = map(int, run_job_script(script, tmp_path).split())
+    until(lambda: not is_running(main) and not is_running(stray), "both are gone")
+
+
 def test_signals_meant_for_the_job_do_not_end_its_launcher(spool: Spool) -> None:
     """Neither a closed terminal nor a polite kill of everything loses an outcome."""
     gate = spool.gate()

@@ -49,26 +49,26 @@ def _on_ended(process: Process, on_end: OnEnd) -> None:
     poller.remove(process.pidfd)
     ending = process.reap()
     assert ending is not None, "a pidfd is readable once its process has ended"
+    _clear(process, ending, on_end)
 
-    def clear() -> None:
-        left = process.stragglers()
-        if not left:
-            process.close()
-            on_end(ending)
-            return
-        remaining = set(left)
 
-        def on_gone(pidfd: int) -> None:
-            poller.remove(pidfd)
-            remaining.discard(pidfd)
-            if not remaining:
-                # All at once: a process has a new parent only when the old one is gone.
-                bury(left)
-                clear()  # they may have forked before they died
+def _clear(process: Process, ending: Ending, on_end: OnEnd) -> None:
+    left = process.stragglers()
+    if not left:
+        process.close()
+        on_end(ending)
+        return
+    remaining = set(left)
 
-        # Killed processes may still be finishing a write; only when they are gone is the
-        # output complete, and only a complete output may be called finished.
-        for pidfd in left:
-            poller.add(pidfd, partial(on_gone, pidfd))
+    def on_gone(pidfd: int) -> None:
+        poller.remove(pidfd)
+        remaining.discard(pidfd)
+        if not remaining:
+            # All at once: a process has a new parent only when the old one is gone.
+            bury(left)
+            _clear(process, ending, on_end)  # they may have forked before they died
 
-    clear()
+    # Killed processes may still be finishing a write; only when they are gone is the
+    # output complete, and only a complete output may be called finished.
+    for pidfd in left:
+        poller.add(pidfd, partial(on_gone, pidfd))

@@ -34,7 +34,7 @@ class Job:
     holds this object any more. It belongs to the process that started it: in
     a forked child this object tells nothing new. Started with
     `JobArgs.directory`, the job survives that process, and another one
-    attaches to it.
+    attaches to it; otherwise it ends with it, since nobody could reach it.
 
     The main process decides: when it ends, the job has ended, and all that it
     left behind is killed before the output counts as complete.
