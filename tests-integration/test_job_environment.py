@@ -30,6 +30,7 @@ def test_a_job_gets_the_servers_environment_without_its_settings(
     ):
         output = caller.read(caller.start("env", "-0")).decode()
     found = dict(entry.split("=", 1) for entry in output.removesuffix("\0").split("\0"))
+    assert found.pop("JOBBY_JOB")  # the job's own mark
     assert not [name for name in found if name.startswith(("GRPC", "JOBBY"))]
     assert found["COLOUR"] == "a=b\nc"
     assert found["EMPTY"] == ""
@@ -67,11 +68,12 @@ def test_a_job_has_three_descriptors(caller: Client, server: Server) -> None:
         caller.stop(each)
 
 
-def test_a_job_is_a_session_of_its_own(caller: Client) -> None:
-    """A job leads its session and its process group, and no terminal is attached to it."""
+def test_a_job_is_a_session_of_its_own(caller: Client, server: Server) -> None:
+    """A job leads its process group, in its launcher's session, and has no terminal."""
     fields = caller.read(caller.start("cat", "/proc/self/stat")).decode().split()
     pid, group, session, terminal = fields[0], fields[4], fields[5], fields[6]
-    assert pid == group == session
+    assert pid == group
+    assert int(session) not in (os.getsid(0), os.getsid(server.pid))
     assert terminal == "0"
 
 

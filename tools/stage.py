@@ -4,12 +4,13 @@ import hashlib
 import os
 import re
 import shlex
+import signal
 import socket
 import ssl
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
 
@@ -76,10 +77,11 @@ class Stage:
     def __init__(self, scratch: Path, cleanup: ExitStack) -> None:
         self._scratch = scratch
         self._cleanup = cleanup
+        cleanup.callback(self.clear)  # the last: when the server has ended
         # Nothing of this user's own settings, and nothing of the demo in this user's home.
         foreign = ("JOBBY_", "PYTHONPATH")
         self._environ = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
-        self._environ |= {"TMPDIR": str(scratch), "XDG_STATE_HOME": str(scratch / "state")}
+        self._environ |= {"TMPDIR": str(scratch), "XDG_STATE_HOME": str(scratch / "home")}
         self._environ |= {"XDG_CONFIG_HOME": str(scratch / "config")}
 
     def begin(
@@ -120,8 +122,9 @@ class Stage:
         return output
 
     def serve(self) -> subprocess.Popen[bytes]:
-        """Start the server; from then on it is the client's default server."""
-        command = ("jobby-server", "--listen", "127.0.0.1:0")
+        """Start the server, again on the same port; it is the client's default server."""
+        listen = self._environ.get("JOBBY_SERVER", "127.0.0.1:0")
+        command = ("jobby-server", "--listen", listen, "--state-dir", "state")
         show(f"$ {shlex.join(command)} &")
         server = self.begin(*command, stderr=subprocess.PIPE)
         log: list[str] = []
@@ -141,8 +144,10 @@ class Stage:
         threading.Thread(target=read_log, daemon=True).start()
         ready.wait(DEADLINE_SECONDS)
         expect(address, f"the server says where it listens, and not: {''.join(log)}")
-        show(f"  {log[-1].rstrip()}\n$ export JOBBY_SERVER={address[0]}")
-        self._environ["JOBBY_SERVER"] = address[0]
+        show(f"  {log[-1].rstrip()}")
+        if "JOBBY_SERVER" not in self._environ:
+            show(f"$ export JOBBY_SERVER={address[0]}")
+            self._environ["JOBBY_SERVER"] = address[0]
         return server
 
     def start(self, *command: str) -> str:
@@ -155,7 +160,8 @@ class Stage:
     def follow(self, job: str, name: str) -> Follower:
         """Follow a job's output beside everything else."""
         show(f"$ jobby output {job} &    # {name}")
-        return Follower(self.begin("jobby", "output", job, stdout=subprocess.PIPE), name)
+        process = self.begin("jobby", "output", job, stdout=subprocess.PIPE, stderr=sys.stdout.fileno())
+        return Follower(process, name)
 
     def knock_without_certificate(self) -> None:
         """Make a TLS connection that shows no certificate."""
@@ -178,9 +184,23 @@ class Stage:
         expect(not welcome, "the server closes the connection")
         show("  closed by the server")
 
-    def is_clean(self) -> bool:
-        """Whether the server has removed what it kept of the jobs."""
-        return not list(self._scratch.glob("jobby-server-*"))
+    def leftovers(self) -> list[int]:
+        """The processes that work in the scratch folder, or write to it: jobs outlive a server."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                places = [os.readlink(process / "cwd"), os.readlink(process / "fd" / "1")]
+            except OSError:
+                continue  # gone, or another user's
+            if any(place.startswith(str(self._scratch)) for place in places):
+                found.append(int(process.name))
+        return found
+
+    def clear(self) -> None:
+        """Kill what is left after ctrl-c, or after a story that went wrong."""
+        for pid in self.leftovers():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
