@@ -160,7 +160,9 @@ class Stage:
     def follow(self, job: str, name: str) -> Follower:
         """Follow a job's output beside everything else."""
         show(f"$ jobby output {job} &    # {name}")
-        process = self.begin("jobby", "output", job, stdout=subprocess.PIPE, stderr=sys.stdout.fileno())
+        process = self.begin(
+            "jobby", "output", job, stdout=subprocess.PIPE, stderr=sys.stdout.fileno()
+        )
         return Follower(process, name)
 
     def knock_without_certificate(self) -> None:
