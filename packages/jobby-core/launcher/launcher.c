@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -148,7 +149,8 @@ static bool arm(const struct launcher *self) {
     return true;
 }
 
-_Noreturn static void become(const struct launcher *self) {
+static int become(void *argument) {
+    const struct launcher *self = argument;
     enum step step = EXEC;
     setpgid(0, 0); /* a group of its own: signals to it don't reach the launcher */
     /* Killing the launcher is killing the job: nobody would watch over it. */
@@ -164,19 +166,21 @@ _Noreturn static void become(const struct launcher *self) {
     _exit(1);
 }
 
-/* As vfork(2), but with memory of its own: this returns in the parent when the child has
- * executed the command or given up. The child is made in its cgroup: to move it there later
- * takes the kernel milliseconds. Where that is not allowed, there is no cgroup. */
+/* As vfork(2): this returns when the child has executed the command or given up. The child is
+ * made in its cgroup: to move it there later takes the kernel milliseconds. Where that is not
+ * allowed, there is no cgroup. */
 static pid_t split(struct launcher *self) {
+    static _Alignas(16) char stack[1 << 15];
     struct clone_args args = {.flags = CLONE_VFORK, .exit_signal = SIGCHLD};
     if (self->cgroup >= 0) {
         args.flags |= CLONE_INTO_CGROUP; /* Linux 5.7 */
         args.cgroup = (unsigned)self->cgroup;
         long pid = syscall(SYS_clone3, &args, sizeof args);
-        if (pid >= 0) return (pid_t)pid;
+        if (pid == 0) become(self); /* in memory of its own: it has no other stack */
+        if (pid > 0) return (pid_t)pid;
         self->cgroup = -1;
     }
-    return (pid_t)syscall(SYS_clone, CLONE_VFORK | SIGCHLD, NULL, NULL, NULL, NULL);
+    return clone(become, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, self);
 }
 
 static void start(struct launcher *self) {
@@ -186,7 +190,6 @@ static void start(struct launcher *self) {
     self->pid = getpid();
     self->started_us = now_us();
     self->main = split(self);
-    if (self->main == 0) become(self);
     if (self->main < 0) give_up(self, FORK);
     if (*self->gave_up) _exit(1);
     note_running(self, self->main);

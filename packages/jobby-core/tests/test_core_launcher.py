@@ -206,8 +206,8 @@ DISK_FULL = """
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], check=True)
 from pathlib import Path
 Path(f"{folder}/record").mkdir()
-job = Job.start(JobArgs("sh", ["-c", command], stdout_path=f"{folder}/out",
-                        stderr_path=f"{folder}/err", directory=f"{folder}/record"))
+job = Job.start(JobArgs("sh", ["-c", command], stdout_path=f"{folder}/record/out",
+                        stderr_path=f"{folder}/record/err", directory=f"{folder}/record"))
 status = job.wait(60)
 print(status.state.name, status.reason.name, status.exit_code)
 print(Job.attach(f"{folder}/record").status() == status)

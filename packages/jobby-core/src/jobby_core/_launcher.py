@@ -253,16 +253,22 @@ def _reap(child: int) -> None:
 
 
 def _open_folders(args: JobArgs, folder_fd: int, close: ExitStack) -> tuple[int, int]:
-    """Opens the folders of the outputs; the launcher is told of writes there."""
-    folders = [os.path.dirname(p) for p in (args.stdout_path, args.stderr_path)]
+    """Opens the folders of the outputs where the launcher is to be told of writes.
+
+    That is where there is a limit, and in the job's own folder, where a full disk ends it.
+    Elsewhere not: for each watch the kernel goes through all entries of the folder.
+    """
     fds = []
-    for folder in dict.fromkeys(folders):
+    for folder in {os.path.dirname(p) for p in (args.stdout_path, args.stderr_path)}:
         if folder == args.directory:
             fds.append(folder_fd)
             continue
+        if args.max_output_bytes is None:
+            continue
         fds.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         close.callback(os.close, fds[-1])
-    return fds[0], fds[1] if len(fds) > 1 else _NONE
+    fds += [_NONE] * (2 - len(fds))
+    return fds[0], fds[1]
 
 
 def _spawn(
