@@ -8,6 +8,7 @@ All arguments go to pytest; a path or test id picks the run that it belongs to:
     ./tools/hatch run test packages/jobby-core/tests
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -53,7 +54,9 @@ def split(arguments: list[str]) -> dict[Suite, list[str]]:
 
 def run(suite: Suite, arguments: list[str], report: Path) -> pytest.ExitCode | int:
     """Run one suite; pytest writes to the terminal, and its counts to `report`."""
-    command = [*suite.python, "-m", "pytest", f"--junit-xml={report}", *arguments]
+    # A file's tests stay together: they share its server.
+    parallel = ("-n", str(min(os.cpu_count() or 1, 4)), "--dist", "loadfile")
+    command = [*suite.python, "-m", "pytest", *parallel, f"--junit-xml={report}", *arguments]
     return subprocess.run(command, cwd=ROOT, check=False).returncode  # the caller judges it
 
 
