@@ -43,13 +43,13 @@ class Deed:
         if not self._began.wait(PATIENCE_SECONDS):
             raise TimeoutError("an agent was told to do something, and has not begun")
 
-    def result(self) -> dict[str, Any]:
+    def result(self, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
         """Wait for its end: what the agent says, with `error` if it failed."""
-        return self._answer.result(PATIENCE_SECONDS)
+        return self._answer.result(seconds)
 
-    def value(self, key: str) -> Any:
+    def value(self, key: str, seconds: float = PATIENCE_SECONDS) -> Any:
         """Wait for its end, which must be good, and take one thing of it."""
-        answer = self.result()
+        answer = self.result(seconds)
         if key not in answer:
             raise RuntimeError(f"an agent failed: {answer}")
         return answer[key]

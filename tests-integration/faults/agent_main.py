@@ -127,7 +127,18 @@ def crowd(client: Client, request: Request) -> Answer:
     return {"jobs": jobs, "wrong": wrong}
 
 
-DEEDS = {"start": start, "status": status, "stop": stop, "follow": follow, "crowd": crowd}
+def ends(client: Client, request: Request) -> Answer:
+    """Look how many jobs have ended."""
+
+    def end(job: str) -> tuple[str, object]:
+        found = status(client, {"job": job})
+        return job, (found["reason"], found["exit_code"])
+
+    with ThreadPoolExecutor(50) as pool:
+        return {"ends": dict(pool.map(end, request["jobs"]))}
+
+
+DEEDS = {"ends": ends, "start": start, "status": status, "stop": stop, "follow": follow, "crowd": crowd}
 
 
 def do(client: Client, request: Request) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from faults import kills, unruly
+from faults import crowds, disks, kills, limits, networks, records, unruly
 from faults.losses import Losses
 from faults.scene import Scene
 
@@ -17,6 +17,16 @@ _ALL: tuple[Fault, ...] = (
     kills.client_frozen,
     unruly.unruly_processes,
     unruly.unruly_output,
+    disks.disk_full,
+    disks.disk_read_only,
+    records.database_damaged,
+    records.outcome_damaged,
+    limits.descriptors_used_up,
+    limits.inotify_used_up,
+    networks.network_cut,
+    networks.network_stalled,
+    networks.network_half_closed,
+    crowds.crowd,
 )
 FAULTS: Mapping[str, Fault] = MappingProxyType(
     {fault.__name__.replace("_", "-"): fault for fault in _ALL}

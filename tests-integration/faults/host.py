@@ -64,7 +64,8 @@ class Host:
         self._folder = folder
         # Should the tests be killed themselves, it ends with them.
         dying = ("setpriv", "--pdeathsig", "KILL")
-        self._command = [*dying, *wrapper, command, "--state-dir", self.state, *options]
+        self._command = [*dying, command, "--state-dir", self.state, *options]
+        self._wrapper = wrapper
         self._mark = uuid.uuid4().hex
         self.nap = f"300.{int(self._mark, 16)}"
         self._env = {_MARK: self._mark, **(env or {})}
@@ -72,15 +73,16 @@ class Host:
     def serve(self) -> Self:
         """Start the server; it answers when this returns."""
         env = environment(self._folder, self._env)
-        command = [*self._command, "--listen", self.address]
+        command = [*self._wrapper, *self._command, "--listen", self.address]
         self.program = Program(command, cwd=self._folder, env=env)
         self.address = self.program.stderr.until(r"listening on (\S+)\n")[1].decode()
         return self
 
-    def refused(self) -> tuple[int, str]:
+    def refused(self, *wrapper: str) -> tuple[int, str]:
         """Start the server, which must not succeed: its exit code, and what it says."""
         env = environment(self._folder, self._env)
-        with Program([*self._command, "--listen", self.address], cwd=self._folder, env=env) as it:
+        command = [*(wrapper or self._wrapper), *self._command, "--listen", self.address]
+        with Program(command, cwd=self._folder, env=env) as it:
             return it.wait(), it.stderr.all().decode()
 
     def kill(self) -> None:
@@ -96,6 +98,10 @@ class Host:
     def log(self) -> str:
         """What the present server has written so far."""
         return self.program.stderr.now().decode()
+
+    def inside(self, path: Path) -> Path:
+        """A path as the server sees it, which may be in a mount namespace of its own."""
+        return Path(f"/proc/{self.program.pid}/root{path}")
 
     def folder(self, job: str) -> Path:
         """Where a job's files lie."""

@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 from faults.agent import Agent
 from faults.host import Host
 from harness.environments import Installed
-from support.certificates import Authority
+from support.certificates import CLIENT, SERVER, Authority, Credentials, common_name, from_now
 from support.gate import Gate
 from support.proxy import Proxy
 from support.user import User
@@ -69,7 +69,7 @@ class Scene:
         return self._stack.enter_context(
             Host(
                 self.installed.server.bin("jobby-server"),
-                self._authority.server(),
+                self._identity("server"),
                 self.path("host"),
                 *options,
                 state=state,
@@ -80,13 +80,21 @@ class Scene:
 
     def agent(self, address: str, name: str = "alice") -> Agent:
         """Somebody with the installed client."""
-        python, identity = self.installed.client.python, self._authority.client(name)
+        python, identity = self.installed.client.python, self._identity(name)
         return self._stack.enter_context(Agent(python, self.path(name), identity, address))
 
     def user(self, address: str, name: str = "alice") -> User:
         """Somebody with the installed command."""
-        command, identity = self.installed.client.bin("jobby"), self._authority.client(name)
+        command, identity = self.installed.client.bin("jobby"), self._identity(name)
         return User(command, self.path(name), identity, address)
+
+    def _identity(self, name: str) -> Credentials:
+        # Valid since long: the clock may jump.
+        since, server = from_now(days=-1), name == "server"
+        purpose = SERVER if server else CLIENT
+        return self._authority.leaf(
+            common_name(name), purposes=[purpose], local=server, not_before=since
+        )
 
     def gate(self) -> Gate:
         """Something that holds jobs back."""
