@@ -15,8 +15,10 @@ import time
 from pathlib import Path
 
 from faults.catalogue import FAULTS, inject
+from faults.clocks import NotHereError
 from faults.losses import Losses
 from faults.scene import Scene
+from faults.soak import soak
 from harness.environments import Installed, environments
 from support.certificates import Authority
 
@@ -60,12 +62,25 @@ def main(given: list[str]) -> int:
         authority = Authority()
         head = ("fault", "rounds", "lost bytes", "exit codes", "orphans", "other", "seconds")
         print(COLUMNS.format(*head), flush=True)
-        for name in wanted.only or FAULTS:
+        for name in (wanted.only or FAULTS) if wanted.rounds > 0 else ():
             began = time.monotonic()
-            found = inject_all(name, wanted.rounds, installed, authority, chance)
+            try:
+                found = inject_all(name, wanted.rounds, installed, authority, chance)
+            except NotHereError as error:
+                print(f"{name:<24} NOT INJECTED: {error}", flush=True)
+                continue
             kinds = (found.bytes, found.exit_codes, found.orphans, found.other)
             seconds = f"{time.monotonic() - began:.1f}"
             print(COLUMNS.format(name, wanted.rounds, *kinds, seconds), flush=True)
+            lost = lost or not found.none()
+        if wanted.soak:
+            with tempfile.TemporaryDirectory(prefix="jobby-faults-") as scratch:
+                found = Losses()
+                with Scene(
+                    installed, authority, Path(scratch), chance=chance, full_size=True
+                ) as scene:
+                    print(soak(scene, found, wanted.soak), flush=True)
+            print(*found.words, sep="\n")
             lost = lost or not found.none()
     return 1 if lost else 0
 

@@ -61,7 +61,7 @@ def described(status: Status) -> Answer:
 def start(client: Client, request: Request) -> Answer:
     """Start a job, as often as it takes: the request id makes that one job."""
     command, *arguments = request["command"]
-    limits = {key: request[key] for key in ("max_output_bytes",) if key in request}
+    limits = {key: request[key] for key in ("timeout_seconds",) if key in request}
     ask = partial(client.start, command, arguments, request_id=uuid.uuid4().bytes, **limits)
     return {"job": str(patiently(ask))}
 
@@ -138,7 +138,14 @@ def ends(client: Client, request: Request) -> Answer:
         return {"ends": dict(pool.map(end, request["jobs"]))}
 
 
-DEEDS = {"ends": ends, "start": start, "status": status, "stop": stop, "follow": follow, "crowd": crowd}
+DEEDS = {
+    "ends": ends,
+    "start": start,
+    "status": status,
+    "stop": stop,
+    "follow": follow,
+    "crowd": crowd,
+}
 
 
 def do(client: Client, request: Request) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from faults import crowds, disks, kills, limits, networks, records, unruly
+from faults import clocks, crowds, disks, kills, limits, networks, records, unruly
 from faults.losses import Losses
 from faults.scene import Scene
 
@@ -23,6 +23,7 @@ _ALL: tuple[Fault, ...] = (
     records.outcome_damaged,
     limits.descriptors_used_up,
     limits.inotify_used_up,
+    clocks.clock_jumps,
     networks.network_cut,
     networks.network_stalled,
     networks.network_half_closed,

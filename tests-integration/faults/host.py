@@ -64,8 +64,14 @@ class Host:
         self._folder = folder
         # Should the tests be killed themselves, it ends with them.
         dying = ("setpriv", "--pdeathsig", "KILL")
-        self._command = [*dying, command, "--state-dir", self.state, *options]
-        self._wrapper = wrapper
+        self._command: tuple[str | Path, ...] = (
+            *dying,
+            command,
+            "--state-dir",
+            self.state,
+            *options,
+        )
+        self._wrapper = tuple(wrapper)
         self._mark = uuid.uuid4().hex
         self.nap = f"300.{int(self._mark, 16)}"
         self._env = {_MARK: self._mark, **(env or {})}

@@ -62,11 +62,8 @@ def inotify_used_up(scene: Scene, losses: Losses) -> None:
     named = limit.replace("max_inotify", "fs.inotify.max_user")
     losses.expect(named in error, f"the limit {named} is named: {error}")
     losses.expect(agent.status(job).get("state") == "RUNNING", "the job goes on")
-    subprocess.run(
-        ["nsenter", "--preserve-credentials", "--user", "--target", str(host.program.pid)]
-        + ["sh", "-c", f"echo 100 > {file}"],
-        check=True,
-    )
+    inside = ("nsenter", "--preserve-credentials", "--user", "--target", str(host.program.pid))
+    subprocess.run([*inside, "sh", "-c", f"echo 100 > {file}"], check=True)
     read = agent.follow(job)
     read.began()
     gate.open()
