@@ -78,6 +78,20 @@ def stop(client: Client, request: Request) -> Answer:
 
 
 def follow(client: Client, request: Request) -> Answer:
+    """Read an output; where no server has answered yet, once one does."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    pause = threading.Event()
+    while True:
+        answer = read(client, request)
+        # A stream that has begun goes on by itself; one that has not is the caller's to repeat.
+        if not answer.get("error", "").startswith("UnavailableError") or answer["bytes"]:
+            return answer
+        if time.monotonic() > until:
+            return answer
+        pause.wait(0.05)
+
+
+def read(client: Client, request: Request) -> Answer:
     """Read an output to its end, which may be the end of another server than its beginning."""
     digest, breaks, began = sha256(), [0], False
 
@@ -116,11 +130,11 @@ def crowd(client: Client, request: Request) -> Answer:
     def one(number: int) -> None:
         command = ["sh", "-c", 'echo "$1"; exit "$2"', "sh", str(number), str(number % 200)]
         job = start(client, {"command": command})["job"]
-        read = follow(client, {"number": request["number"], "job": job})
+        seen = follow(client, {"number": request["number"], "job": job})
         jobs[job] = number % 200
         want = sha256(f"{number}\n".encode()).hexdigest()
-        if (read["sha256"], read.get("exit_code")) != (want, number % 200):
-            wrong.append(f"job {number}: {read}")
+        if (seen["sha256"], seen.get("exit_code")) != (want, number % 200):
+            wrong.append(f"job {number}: {seen}")
 
     with ThreadPoolExecutor(request["at_once"]) as pool:
         list(pool.map(one, range(request["count"])))

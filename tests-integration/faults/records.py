@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from random import Random
 
+from faults.agent import Agent, Deed
 from faults.losses import Losses
 from faults.paced import PacedJobs
 from faults.scene import Scene
@@ -94,32 +95,47 @@ _OUTCOMES: tuple[Damage, ...] = (_empty, _noise, _half, _gone)
 
 
 def outcome_damaged(scene: Scene, losses: Losses) -> None:
-    """Outcomes are damaged or gone before a server has seen them: LOST, and no code is made up."""
+    """Outcomes are damaged or gone. Before a server has seen them: LOST, and no code is made up.
+    Afterwards the jobs have ended as it has seen, for everybody who asks."""
     host = scene.host().serve()
     agent, gate = scene.agent(host.address), scene.gate()
-    text = b"first\nlast\n"
     script = 'echo first; read -r _ < "$1"; echo last; exit 9'
-    jobs = [agent.started("sh", "-c", script, "sh", str(gate)) for _ in _OUTCOMES]
-    reads = [agent.follow(job) for job in jobs]
+    command = ("sh", "-c", script, "sh", str(gate))
+    seen = [agent.started(*command) for _ in _OUTCOMES]
+    early = [agent.follow(job) for job in seen]
+    for _ in seen:
+        gate.open()
+    for read in early:
+        losses.end("a job that ends", read.result().get("exit_code"), 9)
+    unseen = [agent.started(*command) for _ in _OUTCOMES]
+    reads = [agent.follow(job) for job in unseen]
     for read in reads:
         read.began()
     host.kill()
-    for _ in jobs:
+    for _ in unseen:
         gate.open()
-    for job, damage in zip(jobs, _OUTCOMES, strict=True):
+    for job, damage in zip(seen + unseen, _OUTCOMES * 2, strict=True):
         outcome = host.folder(job) / "outcome"
         eventually(outcome.exists, what="an outcome")
         damage(outcome, scene.chance)
     host.serve()
-    digest = sha256(text).hexdigest()
-    for job, damage, read in zip(jobs, _OUTCOMES, reads, strict=True):
+    for job, damage, read in zip(unseen, _OUTCOMES, reads, strict=True):
         what = f"a job whose outcome is {damage.__name__.strip('_')}"
-        for got in (read.result(), agent.follow(job).result()):
-            losses.output(what, got, size=len(text), sha256=digest)
-            losses.end(f"{what}, its stream", (got.get("reason"), got.get("exit_code")), _LOST)
-        status = agent.status(job)
-        losses.end(what, (status.get("reason"), status.get("exit_code")), _LOST)
+        _check(losses, what, ("LOST", None), agent, job, read)
+    for job, damage, read in zip(seen, _OUTCOMES, early, strict=True):
+        what = f"a job whose outcome is {damage.__name__.strip('_')} since it was seen"
+        _check(losses, what, ("EXITED", 9), agent, job, read)
     losses.left(host.orphans())
 
 
-_LOST = ("LOST", None)
+def _check(
+    losses: Losses, what: str, end: tuple[str, int | None], agent: Agent, job: str, read: Deed
+) -> None:
+    text = b"first\nlast\n"
+    digest = sha256(text).hexdigest()
+    for got in (read.result(), agent.follow(job).result()):
+        losses.output(what, got, size=len(text), sha256=digest)
+        told = (got.get("reason"), got.get("exit_code"))
+        losses.end(f"{what}, its stream", told, end)
+    status = agent.status(job)
+    losses.end(what, (status.get("reason"), status.get("exit_code")), end)
