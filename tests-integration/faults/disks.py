@@ -35,9 +35,10 @@ def disk_full(scene: Scene, losses: Losses) -> None:
     state = scene.path("tiny")
     host = scene.host(state=state, wrapper=in_namespaces(_TINY, state)).serve()
     agent, gate = scene.agent(host.address), scene.gate()
-    beside = agent.started("sh", "-c", 'echo on; read -r _ < "$1"; exit 5', "sh", str(gate))
+    beside = agent.started("sh", "-c", 'read -r _ < "$1"; exit 5', "sh", str(gate))
     other = agent.follow(beside)
-    other.began()
+    # Who writes while the disk is full is stopped; this one's launcher has seen it quiet.
+    eventually(partial(_is_at_rest, host.launcher(beside)), what="a launcher at rest")
     filling = agent.started("sh", "-c", _FILL)
     got, status = agent.follow(filling).result(), agent.status(filling)
     losses.end("who fills the disk", status.get("reason"), "DISK_FULL")
@@ -48,10 +49,18 @@ def disk_full(scene: Scene, losses: Losses) -> None:
     losses.expect("full" in start.get("error", ""), f"a full disk is said in words: {start}")
     gate.open()
     losses.end("who runs beside it", _end(agent, beside), 5)
-    losses.expect(other.result()["bytes"] == len(b"on\n"), "its output is whole")
+    losses.expect("error" not in other.result(), f"its output ends: {other.result()}")
     os.truncate(host.inside(host.folder(filling) / "stdout"), 0)
     losses.end("with room again", _end(agent, agent.started("sh", "-c", "exit 6")), 6)
     losses.left(host.orphans())
+
+
+def _is_at_rest(pid: int) -> bool:
+    """Whether a process sleeps, and has seen all that it was signalled (proc_pid_status(5))."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    found = dict(line.split(":\t", 1) for line in lines)
+    pending = int(found["SigPnd"], 16) | int(found["ShdPnd"], 16)
+    return found["State"].startswith("S") and not pending
 
 
 def _end(agent: Agent, job: str) -> object:

@@ -1,7 +1,6 @@
 """Owns a state folder, the server on it, and every process that comes of it."""
 
 import fcntl
-import json
 import os
 import re
 import signal
@@ -115,14 +114,9 @@ class Host:
 
     def launcher(self, job: str) -> int:
         """The process that watches over a running job: it holds its record's lock."""
-        with (self.folder(job) / "job").open("rb+") as record:
+        with self.inside(self.folder(job) / "job").open("rb+") as record:
             asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
             return int(_FLOCK.unpack(fcntl.fcntl(record, fcntl.F_GETLK, asked))[4])
-
-    def main_pid(self, job: str) -> int:
-        """A running job's main process."""
-        text = (self.folder(job) / "outcome.new").read_text()
-        return int(json.loads(text)["running"])
 
     def processes(self) -> dict[int, str]:
         """All that comes of this host but its server: the command lines by process id."""
