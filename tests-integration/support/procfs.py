@@ -60,7 +60,16 @@ def alive(pid: int) -> bool:
 
 def peak_bytes(pid: int) -> int:
     """The most memory that process `pid` ever had resident (proc_pid_status(5), VmHWM)."""
+    return _status_bytes(pid, "VmHWM")
+
+
+def resident_bytes(pid: int) -> int:
+    """The memory that process `pid` has resident now (proc_pid_status(5), VmRSS)."""
+    return _status_bytes(pid, "VmRSS")
+
+
+def _status_bytes(pid: int, key: str) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024
-    raise ValueError(f"process {pid} has no VmHWM: it is a zombie or a kernel thread")
+    raise ValueError(f"process {pid} has no {key}: it is a zombie or a kernel thread")

@@ -271,6 +271,18 @@ def test_who_was_ended_for_not_reading_reads_on(client: Client, peer: Peer) -> N
         b"".join(client.output(JOB, reconnect_seconds=0))
 
 
+def test_a_limit_of_the_server_is_final_and_named(client: Client, peer: Peer) -> None:
+    """Who is answered, and then refused for want of something, is told at once of what."""
+    limited = then_refused(CODE.RESOURCE_EXHAUSTED, "inotify watches are used up")
+    peer.servicer.on_output = in_turn(SHUT_DOWN, limited)
+    with pytest.raises(LimitError, match=r"inotify watches are used up \(after 6 bytes"):
+        b"".join(client.output(JOB))
+    peer.servicer.on_output = limited
+    with pytest.raises(LimitError, match="inotify watches are used up"):
+        next(client.output(JOB))
+    assert len(peer.servicer.outputs) == 3
+
+
 def test_it_gives_up_when_nobody_comes_back(ca: Authority) -> None:
     """A server that is gone for good: what arrived, why, and where to read on."""
     with serving(ca) as peer:

@@ -105,6 +105,26 @@ def test_a_job_goes_on_over_a_restart(ca: Authority, state_dir: Path, fifo: Fifo
     run(scenario())
 
 
+def test_an_end_that_was_seen_stays_what_it_was(ca: Authority, state_dir: Path) -> None:
+    """An outcome that is damaged later changes neither the status nor the end of a stream."""
+
+    async def scenario() -> None:
+        async with once(ca, state_dir) as first:
+            job = await first.alice.run_job("sh", "-c", "echo out; exit 9")
+            await first.alice.wait(job)
+            await until(lambda: first.running.server.store.ended_count)
+        (folder(state_dir, job) / "outcome").unlink()
+        async with once(ca, state_dir) as second:
+            messages = [message async for message in second.alice.follow(job)]
+            status = await second.status(job)
+            end = messages[-1].end
+            assert (end.reason, end.exit_code) == (status.reason, status.exit_code)
+            assert (end.reason, end.exit_code) == (pb.END_REASON_EXITED, 9)
+            assert b"".join(message.data for message in messages) == b"out\n"
+
+    run(scenario())
+
+
 def test_a_job_that_ended_meanwhile_has_its_true_outcome(
     ca: Authority, state_dir: Path, fifo: Fifo
 ) -> None:

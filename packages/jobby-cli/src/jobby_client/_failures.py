@@ -134,19 +134,21 @@ class Failures:
         return self.broken(said.details, received=0, position=None)
 
     def of_resumed(
-        self, said: Said, *, heard: bool, received: int, position: int | None
+        self, said: Said, *, heard: bool, progress: bool, received: int, position: int | None
     ) -> JobbyClientError | None:
         """Returns what ends a stream that the server had answered before; None if it can go on.
 
         Args:
             said: how it failed this time.
             heard: whether the server had answered this time.
+            progress: whether bytes had come this time.
             received: how many bytes had arrived.
             position: the place of the next byte.
         """
         kind, after = said.kind, f" (after {received} bytes)" if received else ""
-        # Whom the server ended for not reading may read on. Whom it doesn't let in may not.
-        if kind is UnavailableError or (kind is LimitError and heard):
+        # Whom the server ended for not reading may read on, and had something to read. Whom it
+        # doesn't let in may not, nor whom it has no means to serve, such as inotify watches.
+        if kind is UnavailableError or (kind is LimitError and progress):
             return None
         if not heard and kind is NotFoundError:
             forgotten = "the server doesn't know the job any more, so it was restarted"

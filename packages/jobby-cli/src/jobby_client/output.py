@@ -142,7 +142,9 @@ class OutputStream(Iterator[bytes]):
                 raise self._ended(failure) from error
             self._resume.broke(heard=True, progress=False)
         received, position = self._tally.received, self._tally.position
-        fatal = self._failures.of_resumed(said, heard=heard, received=received, position=position)
+        fatal = self._failures.of_resumed(
+            said, heard=heard, progress=self._progress, received=received, position=position
+        )
         if fatal is not None:
             raise self._ended(fatal) from error
         seconds = self._resume.next_seconds()

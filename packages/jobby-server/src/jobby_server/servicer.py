@@ -123,11 +123,16 @@ class JobbyServicer:
         wanted = wire.output_wanted(request)
         # Around all of it: nothing may be tidied away between finding the job and its end.
         with self._store.reading(wire.job_id(request.job_id)):
-            job = await self._job(Action.OUTPUT, request.job_id)
+            found = await self._find(Action.OUTPUT, request.job_id)
+            job = await self._job(found)
+            # Of a job that had ended, what the journal says, as for its status: the outcome in
+            # its folder may have been damaged since.
+            known = found.status if isinstance(found, Row) else None
             give_back = self._slots.take(caller().owner)
             # Not when this method ends: gRPC holds the last chunk until the client has taken it.
             context.add_done_callback(lambda _: give_back())  # type: ignore[arg-type]  # any callable
-            await send(job, wanted, context, stall_seconds=self._limits.stall_seconds)
+            stall_seconds = self._limits.stall_seconds
+            await send(job, wanted, context, known=known, stall_seconds=stall_seconds)
 
     async def _find(self, action: Action, raw_id: bytes) -> Record | Row:
         found = await self._store.find(caller(), action, wire.job_id(raw_id))
@@ -135,9 +140,9 @@ class JobbyServicer:
             raise wire.not_found()
         return found
 
-    async def _job(self, action: Action, raw_id: bytes) -> Job:
+    async def _job(self, found: Record | Row) -> Job:
         try:
-            return await self._store.job(await self._find(action, raw_id))
+            return await self._store.job(found)
         except RecordError as error:
             _log.error("%s", error)
             raise RefusedError(

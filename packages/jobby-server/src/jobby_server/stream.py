@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import grpc
 
-from jobby_core import Job, OutputFollower, State
+from jobby_core import Job, OutputFollower, State, Status
 from jobby_server import tail, wire
 from jobby_server.identity import Owner
 from jobby_server.refusal import RefusedError
@@ -28,7 +28,9 @@ class Sink(Protocol):
         """Hands one message to the transport; returns when it was taken."""
 
 
-async def send(job: Job, wanted: OutputWanted, sink: Sink, *, stall_seconds: float) -> None:
+async def send(
+    job: Job, wanted: OutputWanted, sink: Sink, *, known: Status | None = None, stall_seconds: float
+) -> None:
     """Sends a job's output, and its end only when it is complete.
 
     One chunk is under way at a time: `write` returns when the transport has
@@ -39,6 +41,7 @@ async def send(job: Job, wanted: OutputWanted, sink: Sink, *, stall_seconds: flo
         job: the job.
         wanted: what of it.
         sink: the way to the client.
+        known: how the job ended, where that is known otherwise; None asks the job.
         stall_seconds: how long one message may wait for the reader.
 
     Raises:
@@ -59,7 +62,7 @@ async def send(job: Job, wanted: OutputWanted, sink: Sink, *, stall_seconds: flo
 
     # Before the first look: of a job that ends while what it had written until then is sent,
     # that is not the whole.
-    status = job.status()
+    status = known or job.status()
     async with job.follow(wanted.stream, wait=wanted.follow) as follower:
         start = await _start(follower, wanted)
         # At once, though the job may be silent for hours: the client knows that it is heard.
@@ -67,7 +70,7 @@ async def send(job: Job, wanted: OutputWanted, sink: Sink, *, stall_seconds: flo
         follower.seek(start)
         async for chunk in follower:
             await write(wire.encode_chunk(chunk, follower.offset - len(chunk)))
-        if wanted.follow:
+        if wanted.follow and known is None:
             status = job.status()
         total = follower.offset
         digest = b""
