@@ -53,7 +53,7 @@ class Server:
         self.program = Program([command, *options], cwd=folder, env=environment(folder, settings))
         try:
             log = self.program.stderr
-            self.spool = Path(log.until(r"output is \w+ in (.+)\n")[1].decode())
+            self.spool = Path(log.until(r"(?:output is \w+|jobs are kept) in (.+)\n")[1].decode())
             self.address = log.until(r"listening on (\S+)\n")[1].decode()
         except BaseException:
             self.kill()

@@ -5,8 +5,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from jobby_core import _inotify
@@ -53,6 +51,7 @@ class OutputReader(io.RawIOBase):
         super().__init__()
         self._output = output
         self._cursor = Cursor(offset)
+        self._seen_size = 0  # the file's, at the last look; the reading thread's alone
         self._notifier: _inotify.Notifier | None = None
         self._lock = threading.Lock()
         self._reading = False  # guarded by _lock
@@ -71,13 +70,18 @@ class OutputReader(io.RawIOBase):
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
         """Reads what there is, at most as much as fits into `buffer`; see `read`."""
-        with self._one_read(), memoryview(buffer).cast("B") as view:
-            while len(view) and (end := self._wait_for_data()):
-                count = os.preadv(self._fd, [view], self._cursor.offset)
-                if count:
-                    self._cursor.advance(count, size=end, now=time.monotonic())
-                    return count
-            return 0
+        self._begin()
+        try:
+            with memoryview(buffer).cast("B") as view:
+                while len(view) and (end := self._wait_for_data(len(view))):
+                    count = os.preadv(self._fd, [view], self._cursor.offset)
+                    if count:
+                        self._cursor.advance(count, size=end, now=time.monotonic())
+                        return count
+                    self._seen_size = 0
+                return 0
+        finally:
+            self._end()
 
     def read(self, size: int = -1, /) -> bytes:
         """Reads what there is, at most `size` bytes; all until the end if `size` is negative.
@@ -90,14 +94,18 @@ class OutputReader(io.RawIOBase):
         """
         if size < 0:
             return self.readall()
-        with self._one_read():
-            while size and (end := self._wait_for_data()):
+        self._begin()
+        try:
+            while size and (end := self._wait_for_data(size)):
                 wanted = min(size, end - self._cursor.offset)
                 chunk = os.pread(self._fd, wanted, self._cursor.offset)
                 if chunk:
                     self._cursor.advance(len(chunk), size=end, now=time.monotonic())
                     return chunk
+                self._seen_size = 0
             return b""
+        finally:
+            self._end()
 
     def readall(self) -> bytes:
         """Reads until the end of the output, so it blocks until the job has ended."""
@@ -109,12 +117,16 @@ class OutputReader(io.RawIOBase):
         `readline` and `for line in reader` look for the line's end in them;
         without it they would read byte by byte.
         """
-        with self._one_read():
-            while self._wait_for_data():
+        self._begin()
+        try:
+            while self._wait_for_data(_LOOK_AHEAD_BYTES):
                 chunk = os.pread(self._fd, _LOOK_AHEAD_BYTES, self._cursor.offset)
                 if chunk:
                     return chunk
+                self._seen_size = 0
             return b""
+        finally:
+            self._end()
 
     def close(self) -> None:
         """Closes the reader, from any thread; a read under way raises `ReaderClosedError`."""
@@ -133,22 +145,22 @@ class OutputReader(io.RawIOBase):
         if release:
             self._release()
 
-    @contextmanager
-    def _one_read(self) -> Iterator[None]:
+    # These two are around every read, and no context manager: as one they take as long as
+    # the system call between them.
+    def _begin(self) -> None:
         with self._lock:
             self._check_open()
             if self._reading:
                 raise busy_error(self._output)
             self._reading = True
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._reading = False
-                release = self._closing
-            if release:
-                # Closed meanwhile: the descriptor could not go under a read that uses it.
-                self._release()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._reading = False
+            release = self._closing
+        if release:
+            # Closed meanwhile: the descriptor could not go under a read that uses it.
+            self._release()
 
     def _check_open(self) -> None:
         if self._closing:
@@ -159,8 +171,12 @@ class OutputReader(io.RawIOBase):
             _inotify.shared.leave(self._notifier, None)
         self._output.release()
 
-    def _wait_for_data(self) -> int:
+    def _wait_for_data(self, wanted: int) -> int:
         """Waits until there is something to read; returns the file's size, 0 at the end."""
+        if self._cursor.offset + wanted < self._seen_size:
+            # All of it was there at the last look. Should it have been truncated since then,
+            # the read finds nothing, forgets this size, and comes back.
+            return self._seen_size
         waiter: _ThreadWaiter | None = None
         try:
             while True:
@@ -175,6 +191,7 @@ class OutputReader(io.RawIOBase):
                 if step is Step.READ:
                     pause = 0.0 if finished else self._cursor.pause_seconds(time.monotonic())
                     if not pause:
+                        self._seen_size = size
                         return size
                     time.sleep(pause)  # at most 2 ms, so that a chatty job is read in batches
                 elif waiter is None:

@@ -169,12 +169,12 @@ class Starter:
         return Job.start(args)
 
     def _args(self, row: Row, order: Order) -> JobArgs:
-        folder = self._state.folder(row.id)
+        folder = str(self._state.folder(row.id))
         return JobArgs(
             order.command,
             order.args,
-            stdout_path=folder / "stdout",
-            stderr_path=folder / "stderr",
+            stdout_path=f"{folder}/stdout",
+            stderr_path=f"{folder}/stderr",
             env=JOB_ENVIRONMENT,
             directory=folder if self._state.durable else None,
             label=label(row) if self._state.durable else "",

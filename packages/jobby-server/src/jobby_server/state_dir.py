@@ -126,7 +126,7 @@ class StateDir:
     def sizes(self, job_id: uuid.UUID) -> tuple[int, int]:
         """Returns how many bytes a job's two outputs have; 0 of one that was removed."""
         folder = self.folder(job_id)
-        return _size(folder / "stdout"), _size(folder / "stderr")
+        return _size(f"{folder}/stdout"), _size(f"{folder}/stderr")
 
     def discard(self, job_id: uuid.UUID) -> None:
         """Removes a job's folder and what is in it; a missing one is no error."""
@@ -158,9 +158,9 @@ class StateDir:
                 self.path.rmdir()
 
 
-def _size(path: Path) -> int:
+def _size(path: str) -> int:
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size
     except OSError:
         return 0
 

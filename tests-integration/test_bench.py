@@ -1,0 +1,125 @@
+"""The benchmark tells what it measured, and says what it could not measure."""
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from bench import __main__ as command
+from bench import chart, peers, place, servers, table
+from bench.cases import calls
+from bench.figure import Case, Figure, Goal, Results, UnableError, Values
+from bench.spread import Spread, quantile, ratios
+
+from harness.environments import Installed
+
+
+def _results(ours: list[float | None], theirs: list[float | None], goal: Goal) -> Results:
+    case = Case(
+        "work", (Figure("rate", "work: rate", "/s", (goal,)),), {"Jobby": dict, "cat": dict}
+    )
+    found = Results(case)
+    for name, values in (("Jobby", ours), ("cat", theirs)):
+        rows: list[Values | None] = [None if v is None else {"rate": v} for v in values]
+        found.rounds[name] = rows
+    return found
+
+
+def test_a_ratio_is_of_one_round() -> None:
+    """A machine that is slow for a round slows both, and the ratio stays."""
+    assert ratios([10, 1, 30], [20, 2, 60]) == [0.5, 0.5, 0.5]
+    assert ratios([10, None, 30], [20, 2, None]) == [0.5, None, None]
+
+
+def test_a_spread_is_of_what_is_there() -> None:
+    """A round that failed takes no part; without any there is no spread."""
+    assert Spread.of([3, None, 1, 2]) == Spread(2, 1, 3)
+    assert Spread.of([None]) is None
+
+
+@pytest.mark.parametrize(("part", "value"), [(0, 1), (0.5, 5), (0.99, 10), (1, 10)])
+def test_a_quantile_was_measured(part: float, value: float) -> None:
+    """The nearest rank, in whatever order the values are."""
+    assert quantile([10, 9, 8, 7, 6, 5, 4, 3, 2, 1], part) == value
+
+
+@pytest.mark.parametrize(("ours", "verdict"), [([8.0, 9.0, 9.5], True), ([8.0, 7.0, 9.5], False)])
+def test_a_goal_is_judged_by_the_median(ours: list[float | None], verdict: bool) -> None:
+    """One bad round decides nothing, and neither does one good round."""
+    (row,) = table.rows([_results(ours, [10, 10, 10], Goal(0.9, True, "cat"))])
+    assert row.reached is verdict
+
+
+def test_a_bound_on_the_value_needs_no_peer() -> None:
+    """A goal in absolute numbers has a row of its own, beside those of the peers."""
+    bound, beside = table.rows([_results([5.0], [10.0], Goal(4, False))])
+    assert (bound.reached, bound.peer) == (False, "")
+    assert (beside.reached, beside.peer) == (None, "cat")
+
+
+def test_who_is_missing_is_named_where_a_goal_hangs_on_it() -> None:
+    """A goal that could not be judged stands in the table, and says why."""
+    results = _results([5.0], [None], Goal(0.9, True, "cat"))
+    results.failures["cat"] = "missing"
+    (row,) = table.rows([results])
+    assert table.cells(row)[-1] == "missing"
+    assert row.reached is None
+
+
+def test_a_table_has_a_line_a_row() -> None:
+    """It is Markdown, and its columns line up in a terminal."""
+    lines = table.markdown(table.rows([_results([5.0], [10.0], Goal(0.9, True, "cat"))])).split(
+        "\n"
+    )
+    assert len({len(line) for line in lines}) == 1
+    assert "0.500" in lines[-1]
+    assert "**not reached**" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (1234.5, "1,234"), (12.34, "12.3"), (1.234, "1.23"), (0.1234, "0.123")],
+)
+def test_numbers_have_three_digits(value: float, text: str) -> None:
+    """No more is known of anything that was measured on a shared machine."""
+    assert table.number(value) == text
+
+
+def test_the_chart_is_svg() -> None:
+    """A bar for each ratio, and none for what has none."""
+    shown = _results([5.0], [10.0], Goal(0.9, True, "cat"))
+    missing = _results([5.0], [None], Goal(0.9, True, "cat"))
+    root = ET.fromstring(chart.svg(list(table.rows([shown, missing])), "a < b"))
+    assert root.tag.endswith("svg")
+    bars = [each for each in root.iter() if each.tag.endswith("rect")]
+    assert len(bars) == 1 + 1  # the background
+
+
+def test_without_its_binaries_the_go_port_is_missing(tmp_path: Path) -> None:
+    """It is named, with the way to have it."""
+    assert "--go" in peers.go_port(None).missing
+    assert str(tmp_path) in peers.go_port(tmp_path).missing
+
+
+def test_one_round_of_one_case(installed: Installed, tmp_path: Path) -> None:
+    """It drives the installed wheels, and tells the same in a table, in JSON and in a chart."""
+    native, compiler = {name: tmp_path / name for name in ("emit", "spawn")}, peers.cat()
+    scale = place.Scale(starts=5)
+    go = peers.go_port(None)
+    at = place.Place.at(installed, tmp_path, scale, native)
+    chosen = [c for c in calls.cases(servers.Servers(at, None, go)) if c.name == "status"]
+    results = command.measure(chosen, rounds=1)
+    assert results[0].failures == {"Go port": "missing"}
+    head = command.system(tmp_path)
+    command.tell(tmp_path / "out", head, command.present(installed, compiler, go), results)
+    told = json.loads((tmp_path / "out" / "bench.json").read_text())
+    assert told["cases"]["status"]["rounds"]["Jobby"][0]["rate"] > 0
+    assert "GetStatus" in (tmp_path / "out" / "bench.md").read_text()
+    ET.parse(tmp_path / "out" / "bench.svg")
+
+
+def test_a_worker_that_fails_says_so() -> None:
+    """The last line that it said is the reason in the table."""
+    failing = ["sh", "-c", "echo first >&2; echo last >&2; exit 3"]
+    with pytest.raises(UnableError, match="last"):
+        place.output_of(failing, {"PATH": "/usr/bin:/bin"})

@@ -1,0 +1,128 @@
+"""Owns the measuring of single calls: StartJob and GetStatus, and what jobs cost the server."""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bench.spread import quantile
+from bench.workers.client import DEADLINE_SECONDS, Calls, Server
+from bench.workers.process import children_cpu_seconds, cpu_seconds, rss_kib
+from jobby_proto.v1 import jobby_pb2 as pb2
+
+TRUE = pb2.StartJobRequest(command="/bin/true")
+
+
+class _Watch:
+    """What a server uses while something is done."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._cpu, self._children = cpu_seconds(pid), children_cpu_seconds(pid)
+        self._begin = time.monotonic()
+
+    def values(self, latencies: list[float]) -> dict[str, float]:
+        """The figures of calls that have ended now."""
+        seconds, count = time.monotonic() - self._begin, len(latencies)
+        children = children_cpu_seconds(self._pid) - self._children
+        return {
+            "rate": count / seconds,
+            "p50_ms": quantile(latencies, 0.5) * 1e3,
+            "p99_ms": quantile(latencies, 0.99) * 1e3,
+            "cpu_ms": (cpu_seconds(self._pid) - self._cpu) / count * 1e3,
+            "children_cpu_ms": children / count * 1e3,
+        }
+
+
+def _one_by_one(count: int, call: Callable[[], Any]) -> list[float]:
+    latencies = []
+    for _ in range(count):
+        begin = time.perf_counter()
+        call()
+        latencies.append(time.perf_counter() - begin)
+    return latencies
+
+
+def start(server: Server, count: int) -> dict[str, float]:
+    """StartJob, one at a time."""
+    with server.channel() as channel:
+        calls = Calls(channel)
+        _one_by_one(20, lambda: calls.start(TRUE, timeout=DEADLINE_SECONDS))
+        watch = _Watch(server.pid)
+        return watch.values(_one_by_one(count, lambda: calls.start(TRUE)))
+
+
+def status(server: Server, count: int) -> dict[str, float]:
+    """GetStatus of a job that has ended, one at a time."""
+    with server.channel() as channel:
+        calls = Calls(channel)
+        job = calls.run("/bin/true")
+        calls.finish(job)
+        request = pb2.GetStatusRequest(job_id=job)
+        _one_by_one(20, lambda: calls.status(request))
+        watch = _Watch(server.pid)
+        return watch.values(_one_by_one(count, lambda: calls.status(request)))
+
+
+def start_many(server: Server, count: int, at_once: int) -> dict[str, float]:
+    """StartJob, `at_once` at a time over one connection."""
+    return asyncio.run(_start_many(server, count, at_once))
+
+
+async def _start_many(server: Server, count: int, at_once: int) -> dict[str, float]:
+    async with server.aio_channel() as channel:
+        calls = Calls(channel)
+        await calls.start(TRUE, timeout=DEADLINE_SECONDS)
+        latencies: list[float] = []
+        left = iter(range(count))
+
+        async def work() -> None:
+            for _ in left:
+                begin = time.perf_counter()
+                await calls.start(TRUE, timeout=DEADLINE_SECONDS)
+                latencies.append(time.perf_counter() - begin)
+
+        watch = _Watch(server.pid)
+        await asyncio.gather(*(work() for _ in range(at_once)))
+        return watch.values(latencies)
+
+
+def ended_jobs(server: Server, count: int) -> dict[str, float]:
+    """How much memory the server keeps for a job that has ended."""
+    asyncio.run(_start_many(server, 200, 20))  # what is allocated once
+    time.sleep(1)
+    before = rss_kib(server.pid)
+    asyncio.run(_start_many(server, count, 20))
+    time.sleep(2)  # the last ones end
+    return {"kib": (rss_kib(server.pid) - before) / count}
+
+
+def idle(server: Server, jobs: int, seconds: float) -> dict[str, float]:
+    """What a server uses that has nothing to do: without a job, and with idle ones."""
+    values = {"rss_mib": rss_kib(server.pid) / 1024}
+    with server.channel() as channel:
+        calls = Calls(channel)
+        ids = [calls.run("sleep", "3600") for _ in range(jobs)]
+        time.sleep(1)
+        before, begin = cpu_seconds(server.pid), time.monotonic()
+        time.sleep(seconds)
+        used = cpu_seconds(server.pid) - before
+        values["cpu_percent"] = 100 * used / (time.monotonic() - begin)
+        values["rss_jobs_mib"] = rss_kib(server.pid) / 1024
+        for each in ids:
+            calls.stop(pb2.StopJobRequest(job_id=each))
+    return values
+
+
+def main() -> None:
+    """Do the work that is named, for the server that is described."""
+    work = {each.__name__: each for each in (start, status, start_many, ended_jobs, idle)}
+    arguments = json.loads(sys.argv[2])
+    server = Server(**arguments.pop("server"))
+    print(json.dumps(work[sys.argv[1]](server, **arguments)))
+
+
+if __name__ == "__main__":
+    main()
