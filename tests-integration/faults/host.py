@@ -106,7 +106,7 @@ class Host:
 
     def inside(self, path: Path) -> Path:
         """A path as the server sees it, which may be in a mount namespace of its own."""
-        return Path(f"/proc/{self.program.pid}/root{path}")
+        return Path(f"/proc/{self.program.pid}/root{path}") if self.program.running() else path
 
     def folder(self, job: str) -> Path:
         """Where a job's files lie."""

@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from jobby_core import (
     Job,
     OutputExistsError,
     OutputMissingError,
+    OutputReader,
     OutputTruncatedError,
     Stream,
     _output,
@@ -203,11 +205,12 @@ def test_a_truncation_is_told_after_the_end_too(spool: Spool) -> None:
 
 def test_a_truncation_is_told_amid_what_was_seen(spool: Spool) -> None:
     """Who reads in small steps through a large file hears of it at the next step, in every way."""
-    for step in (
+    steps: tuple[Callable[[OutputReader], object], ...] = (
         lambda reader: reader.read(2),
         lambda reader: reader.readinto(bytearray(2)),
         lambda reader: reader.peek(),
-    ):
+    )
+    for step in steps:
         job = spool.shell("head -c 100000 /dev/zero")
         job.wait(DEADLINE_SECONDS)
         with job.stdout() as reader:
