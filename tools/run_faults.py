@@ -80,7 +80,8 @@ def main(given: list[str]) -> int:
                     installed, authority, Path(scratch), chance=chance, full_size=True
                 ) as scene:
                     print(soak(scene, found, wanted.soak), flush=True)
-            print(*found.words, sep="\n")
+            for words in found.words:
+                print(f"LOST in the soak: {words}", flush=True)
             lost = lost or not found.none()
     return 1 if lost else 0
 

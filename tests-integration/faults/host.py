@@ -114,7 +114,10 @@ class Host:
 
     def launcher(self, job: str) -> int:
         """The process that watches over a running job: it holds its record's lock."""
-        with self.inside(self.folder(job) / "job").open("rb+") as record:
+        folder = self.folder(job)
+        if not folder.exists():
+            folder = self.inside(folder)
+        with (folder / "job").open("rb+") as record:
             asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
             return int(_FLOCK.unpack(fcntl.fcntl(record, fcntl.F_GETLK, asked))[4])
 

@@ -16,7 +16,7 @@ def network_cut(scene: Scene, losses: Losses) -> None:
     chance = scene.chance
     file = data.make(scene.path("data"), scene.size(8_000_000, 60_000_000))
     # The first one is heard; from then on, anything from a byte to a megabyte.
-    cuts = [30_000, *(int(10 ** chance.uniform(0, 6)) for _ in range(scene.size(8, 40)))]
+    cuts = [30_000, *(int(10 ** chance.uniform(0, 6)) for _ in range(scene.size(6, 15)))]
     proxy = scene.proxy(host.address, cuts)
     near, far = scene.agent(host.address), scene.agent(proxy.address)
     job = near.started("sh", "-c", 'cat "$1"; exit 3', "sh", str(file.path))
