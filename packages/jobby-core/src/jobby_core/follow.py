@@ -56,6 +56,22 @@ class OutputFollower(AsyncIterator[bytes]):
     Made by `Job.follow`.
     """
 
+    # A server has thousands of them.
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_cursor",
+        "_fd",
+        "_loop",
+        "_max_chunk_bytes",
+        "_notifier",
+        "_output",
+        "_reading",
+        "_until",
+        "_wait",
+        "_waiter",
+    )
+
     def __init__(
         self, output: OutputFile, offset: int, max_chunk_bytes: int, wait: bool = True
     ) -> None:

@@ -33,6 +33,8 @@ def restarting() -> RefusedError:
 class _Call:
     """One streaming call. Guarded by the event loop."""
 
+    __slots__ = ("_loop", "_principal", "_recheck_seconds", "_scope", "_timer", "ending")
+
     def __init__(
         self, principal: Principal, scope: asyncio.Timeout, recheck_seconds: float
     ) -> None:

@@ -120,10 +120,11 @@ class JobbyServicer:
         self, request: jobby_pb2.GetJobOutputRequest, context: _Context
     ) -> None:
         """Streams an output of a job of the caller, or a part of it, and then its end."""
-        wanted = wire.output_wanted(request)
+        wanted, raw_id = wire.output_wanted(request), request.job_id
+        del request  # a stream may last for days, and there may be thousands
         # Around all of it: nothing may be tidied away between finding the job and its end.
-        with self._store.reading(wire.job_id(request.job_id)):
-            found = await self._find(Action.OUTPUT, request.job_id)
+        with self._store.reading(wire.job_id(raw_id)):
+            found = await self._find(Action.OUTPUT, raw_id)
             job = await self._job(found)
             # Of a job that had ended, what the journal says, as for its status: the outcome in
             # its folder may have been damaged since.
