@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping
 from contextlib import suppress
 
 from jobby_core._diagnosis import start_error
@@ -60,7 +59,7 @@ class DirectProcess:
                 stdout=stdout_fd,
                 stderr=stderr_fd,
                 cwd=args.cwd,
-                env=_marked(args.env),
+                env={**(os.environ if args.env is None else args.env), MARK: os.urandom(8).hex()},
                 start_new_session=True,
             )
         except OSError as error:
@@ -149,14 +148,6 @@ class DirectProcess:
 
     def close(self) -> None:
         """Does nothing: all is given back already."""
-
-
-def _marked(env: Mapping[str, str] | None) -> Mapping[str, str] | Mapping[bytes, bytes]:
-    mark = os.urandom(8).hex()
-    if env is None:
-        # In bytes, as it is: to decode it for Popen, which encodes it, takes as long as the start.
-        return {**os.environb, os.fsencode(MARK): os.fsencode(mark)}
-    return {**env, MARK: mark}
 
 
 def _exit(result: os.waitid_result) -> Exit:
