@@ -18,6 +18,7 @@ from cli_kit import (
     Authority,
     Peer,
     Relay,
+    end_of,
     refuse,
     serving,
     wait_until,
@@ -442,6 +443,49 @@ def test_a_client_leaves_nothing_behind(ca: Authority, peer: Peer) -> None:
     )
     for fd in paths:
         os.close(fd)
+
+
+@pytest.mark.parametrize("way", ["wrong bytes", "closed", "whole"])
+def test_a_program_ends_whatever_a_stream_was_doing(ca: Authority, peer: Peer, way: str) -> None:
+    """gRPC's own thread, still busy with a stream's last event, doesn't keep a program from ending,
+    though it holds the lock that the stream's own end needs."""
+    program = (
+        "import sys, threading, time, uuid\n"
+        "from jobby_client import Client, Credentials, DataLossError\n"
+        # It is slow with each event, under the lock: seldom otherwise, on a busy machine.
+        "def slow(frame, event, argument):\n"
+        "    if (frame.f_code.co_name, event) == ('_handle_event', 'return'):\n"
+        "        print('slow')\n"
+        "        time.sleep(0.3)\n"
+        "threading.setprofile(slow)\n"
+        "def read(client, way):\n"
+        "    stream = client.output(uuid.UUID(int=1))\n"
+        "    cycle = [stream]\n"
+        "    cycle.append(cycle)\n"  # for the collector to find, when the interpreter ends
+        "    next(stream)\n"
+        "    if way == 'closed':\n"
+        "        return stream.close()\n"
+        "    try:\n"
+        "        assert (way, list(stream)) == ('whole', [])\n"
+        "    except DataLossError:\n"
+        "        assert way == 'wrong bytes'\n"
+        "pems = sys.stdin.buffer.read().split(b'|')\n"
+        "with Client(sys.argv[1], Credentials(*pems)) as client:\n"
+        "    read(client, sys.argv[2])\n"
+        "time.sleep(0.1)\n"  # so that it is in there
+    )
+    wrong = [pb.GetJobOutputResponse(data=b"ab"), pb.GetJobOutputResponse(data=b"d", offset=3)]
+    right = [pb.GetJobOutputResponse(data=b"ab"), end_of(2)]
+    peer.servicer.on_output = lambda request, context: wrong if way == "wrong bytes" else right
+    leaf = ca.leaf()
+    done = subprocess.run(
+        [sys.executable, "-c", program, peer.address, way],
+        input=b"|".join([ca.pem, leaf.cert, leaf.key]),
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=DEADLINE_SECONDS,
+    )
+    assert b"slow" in done.stdout
 
 
 def test_the_environment_is_not_touched(ca: Authority, peer: Peer) -> None:

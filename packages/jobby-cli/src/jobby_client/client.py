@@ -11,13 +11,14 @@ import grpc
 
 from jobby_client import _answers, _channel, _requests
 from jobby_client._backoff import Backoff
+from jobby_client._call import Call
 from jobby_client._failures import Failures, Said
 from jobby_client._resume import Resume
 from jobby_client._tally import Tally
 from jobby_client.address import Address
 from jobby_client.credentials import Credentials
 from jobby_client.errors import BrokenStreamError, InternalServerError, UnknownStartError
-from jobby_client.output import Call, OutputStream
+from jobby_client.output import OutputStream
 from jobby_client.status import Status, Stream
 from jobby_proto.v1 import jobby_pb2, jobby_pb2_grpc
 
@@ -169,7 +170,7 @@ class Client:
             if position is not None:
                 request.ClearField("tail_lines")
                 request.offset = position
-            return self._stub.GetJobOutput(request)
+            return Call(self._stub.GetJobOutput(request))
 
         return OutputStream(
             reopen,

@@ -1,33 +1,21 @@
 """Owns one stream of a job's output on the client's side, over as many connections as it takes."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Final, Self
 
 import grpc
 
+from jobby_client._call import Call
 from jobby_client._failures import Failures, Said
 from jobby_client._resume import Resume
 from jobby_client._tally import Tally
 from jobby_client.errors import BrokenStreamError, JobbyClientError, StreamClosedError
 from jobby_client.status import OutputEnd
-from jobby_proto.v1 import jobby_pb2
 
 _OFFSET_KEY: Final = "jobby-offset"  # in the initial metadata, see GetJobOutput in the contract
-
-
-class Call(Protocol):
-    """What gRPC gives for a call with a stream of answers."""
-
-    def __next__(self) -> jobby_pb2.GetJobOutputResponse: ...
-
-    def initial_metadata(self) -> Iterable[tuple[str, Any]] | None:
-        """Waits for the answer's head."""
-
-    def cancel(self) -> object:
-        """Ends it."""
 
 
 class OutputStream(Iterator[bytes]):
@@ -107,13 +95,14 @@ class OutputStream(Iterator[bytes]):
             try:
                 data = self._tally.take(next(self._call))
             except StopIteration:
+                self._call.end()
                 why = "it has no end, as of a server that is older than this client"
                 raise self._ended(self._broken(why)) from None
             except grpc.RpcError as error:
                 self._mend(error)
                 continue
             except JobbyClientError as error:  # it isn't what was due
-                self._call.cancel()
+                self._call.end()
                 raise self._ended(error) from None
             if data:
                 self._progress = True
@@ -121,15 +110,17 @@ class OutputStream(Iterator[bytes]):
         # The status that follows says no more; but leaving before it looks like a break over there.
         with suppress(grpc.RpcError, StopIteration):
             next(self._call)
+        self._call.end()
         raise StopIteration
 
     def close(self) -> None:
         """Ends the stream and wakes whoever waits for it; the job isn't concerned. Idempotent."""
         self._closed.set()
-        self._call.cancel()
+        self._call.end()
 
     def _mend(self, error: grpc.RpcError) -> None:
         """Makes a broken connection again, after a wait; raises if that is not to be."""
+        self._call.end()
         self._check_open()
         said = Said.of(error)
         heard = self._heard()
@@ -162,11 +153,11 @@ class OutputStream(Iterator[bytes]):
         self._call = self._reopen(position)
         # Closed meanwhile? Then either `close` has seen the new call, or this sees that.
         if self._closed.is_set():
-            self._call.cancel()
+            self._call.end()
 
     def _heard(self) -> bool:
         """Whether the server had answered the call that has failed; notes where it begins."""
-        for key, value in self._call.initial_metadata() or ():
+        for key, value in self._call.initial_metadata():
             if key == _OFFSET_KEY and value.isdecimal():
                 self._tally.begin(int(value))
                 return True
