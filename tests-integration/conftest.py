@@ -1,5 +1,6 @@
 """Gives the integration tests what they drive: see the packages `harness` and `support`."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,11 @@ from support.data import Data
 from support.gate import Gate
 from support.server import Begin, Server
 from support.user import User
+
+
+# nohup(1) ignores SIGHUP, and what a test starts would inherit that; not so a handler.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.fixture(scope="session")
