@@ -16,7 +16,6 @@ from support.gate import Gate
 from support.server import Begin, Server
 from support.user import User
 
-
 # nohup(1) ignores SIGHUP, and what a test starts would inherit that; not so a handler.
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda *_: None)

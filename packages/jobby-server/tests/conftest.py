@@ -15,7 +15,6 @@ sys.path.append(str(Path(__file__).parent))  # for server_kit, which is no test
 
 from server_kit import Authority, Fifo, Files, state_folder  # noqa: E402 - it imports grpc, so it comes last
 
-
 # nohup(1) ignores SIGHUP, and what a test starts would inherit that; not so a handler.
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda *_: None)

@@ -4,8 +4,9 @@ import os
 from dataclasses import dataclass
 
 from jobby_core import _cgroup, _record
-from jobby_core._launcher import LaunchedProcess, wait_for
+from jobby_core._launched import LaunchedProcess
 from jobby_core._limits import limit_error
+from jobby_core._pidfd import wait_for
 from jobby_core._record import Record
 from jobby_core._stragglers import bury, kill_marked
 from jobby_core.errors import NotStartedError, RecordError

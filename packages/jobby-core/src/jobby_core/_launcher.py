@@ -1,16 +1,16 @@
-"""Owns the launcher: the small program between this process and a job.
+"""Owns starting a launcher: the small program between this process and a job.
 
 It leads the job's session, outlives whoever started it, records the outcome, and when the
 main process has ended it kills every process the job has left anywhere (launcher.c).
 """
 
 import errno
+import functools
+import logging
 import os
-import select
 import signal
 import struct
 import subprocess
-import threading
 from contextlib import ExitStack, suppress
 from datetime import datetime
 from enum import IntEnum
@@ -19,12 +19,14 @@ from typing import Final
 
 from jobby_core import _cgroup, _record
 from jobby_core._diagnosis import start_error
+from jobby_core._launched import SIGNALS, LaunchedProcess
 from jobby_core._limits import limit_error
 from jobby_core._record import Record
-from jobby_core._stragglers import MARK, kill_marked
-from jobby_core.errors import JobbyError, LauncherError, StopError
+from jobby_core._stragglers import MARK
+from jobby_core.errors import JobbyError, LauncherError
 from jobby_core.spec import JobArgs
-from jobby_core.state import LOST, Ending
+
+_log = logging.getLogger(__name__)
 
 _OVERRIDE: Final = "JOBBY_LAUNCHER"
 _BUILT_IN: Final = Path(__file__).with_name("jobby-launcher")
@@ -44,8 +46,6 @@ class _Step(IntEnum):
     EXEC = 8
 
 
-# As in launcher.c, where SIGTERM and SIGKILL would not do: they are for the job.
-_SIGNALS: Final = {signal.SIGTERM: 40, signal.SIGKILL: 41}
 _REPORT: Final = struct.Struct("iii")
 _NONE: Final = -1
 
@@ -61,119 +61,31 @@ def path() -> str | None:
     return os.fspath(_BUILT_IN) if _BUILT_IN.exists() else None
 
 
-class LaunchedProcess:
-    """A job's main process, behind its launcher.
+def wanted(args: JobArgs) -> bool:
+    """Returns whether a job is to have a launcher: wherever there is one.
 
-    Attributes:
-        pid: the main process's id; 0 if that is not known.
-        pidfd: becomes readable when the launcher has ended, which it does last.
+    Raises:
+        LauncherError: there is none, and the job needs it.
     """
-
-    def __init__(
-        self, record: Record, pid: int, pidfd: int, *, launcher: int, report: int = _NONE
-    ) -> None:
-        """Wraps a launcher that runs.
-
-        Args:
-            record: of its job.
-            pid: the main process's id.
-            pidfd: the launcher's.
-            launcher: the launcher's id.
-            report: the pipe to it; none if it is not a child of this process.
-        """
-        self.pid = pid
-        self.pidfd = pidfd
-        self._record = record
-        self._launcher = launcher
-        self._report = report
-        self._parent = os.getpid()
-        self._lost = False  # the reaper's thread alone
-        self._lock = threading.Lock()
-        self._closed = False  # guarded by _lock
-
-    def send_signal(self, signum: signal.Signals) -> None:
-        """Has the launcher send SIGTERM or SIGKILL to the job, unless that has ended.
-
-        Raises:
-            StopError: the kernel does not allow it (kill(2), EPERM), or this is a
-                forked child of the process that started it.
-        """
-        if os.getpid() != self._parent and not self._closed:
-            raise StopError(
-                f"signal the job of process {self.pid}",
-                "it belongs to the process that this one was forked from",
-                "stop it there",
+    if path() is not None:
+        return True
+    for name in ("directory", "max_output_bytes", "timeout_seconds"):
+        if getattr(args, name) is not None:
+            raise LauncherError(
+                f"start {args.command!r} with {name}",
+                "that needs the launcher, which jobby-core has for x86-64 and aarch64 Linux only",
+                f"leave {name} out, or install jobby-core's wheel for this platform",
             )
-        with self._lock:  # over calls that don't block: the descriptor must not be closed
-            if self._closed or _is_readable(self.pidfd):
-                return
-            try:
-                if self.pid:
-                    os.kill(self.pid, 0)  # the launcher may do no more than this process
-                signal.pidfd_send_signal(self.pidfd, _SIGNALS[signum])
-            except ProcessLookupError:
-                return  # it ends just now
-            except PermissionError:
-                raise StopError(
-                    f"signal the job of process {self.pid}",
-                    "it runs under another user",
-                    "stop it as that user or as root",
-                ) from None
+    _say_what_is_lost()
+    return False
 
-    def abandon(self) -> None:
-        """Kills and reaps a job that was just started and that nobody watches."""
-        self.send_signal(signal.SIGKILL)
-        wait_for(self.pidfd)
-        self.close()
 
-    def release(self) -> None:
-        """Lets go of a job that another process started; it runs on."""
-        with self._lock:
-            self._closed = True
-        os.close(self.pidfd)
-
-    def reap(self) -> Ending | None:
-        """Returns how the job ended; None if the launcher has not ended. Only for the reaper."""
-        if not _is_readable(self.pidfd):
-            return None
-        ending = self._reported()
-        if ending is None and self._record.args.directory is not None:
-            ending = _record.outcome(self._record.directory)
-        self._lost = ending is None
-        if self._lost and self._record.cgroup is not None:
-            _cgroup.kill(self._record.cgroup)
-        return ending or LOST
-
-    def stragglers(self) -> list[int]:
-        """Kills what a lost job has left; returns pidfds. A launcher that ended leaves nothing."""
-        if not self._lost:
-            return []
-        # As long as the launcher is a zombie, its session's id cannot be anybody else's.
-        session = self._launcher if self._report != _NONE else None
-        return kill_marked(self._record.mark, session)
-
-    def close(self) -> None:
-        """Reaps the launcher, and frees all that was held for it."""
-        with suppress(OSError):  # another process's child, or no pidfd (see _open_pidfd)
-            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
-        with self._lock:
-            self._closed = True
-        os.close(self.pidfd)
-        if self._report != _NONE:
-            os.close(self._report)
-        if self._record.cgroup is not None:
-            _cgroup.remove(self._record.cgroup)
-        if self._lost and self._record.args.directory is not None:
-            _record.put_lost(self._record.directory)
-
-    def _reported(self) -> Ending | None:
-        if self._report == _NONE:
-            return None
-        # The launcher has ended, and with it the only writer: this doesn't block.
-        try:
-            return _record.parse_outcome(os.read(self._report, 4096))
-        except ValueError:
-            return None
+@functools.cache
+def _say_what_is_lost() -> None:
+    _log.warning(
+        "jobs are started without a launcher: they and their exit codes do not survive this "
+        "process, and what leaves a job's process group is not killed"
+    )
 
 
 def start(args: JobArgs, stdout_fd: int, stderr_fd: int, started_at: datetime) -> LaunchedProcess:
@@ -218,24 +130,11 @@ def start(args: JobArgs, stdout_fd: int, stderr_fd: int, started_at: datetime) -
         try:
             pidfd = _open_pidfd(child, report)
         except OSError as error:
-            os.kill(child, _SIGNALS[signal.SIGKILL])
+            os.kill(child, SIGNALS[signal.SIGKILL])
             _reap(child)
             raise start_error(args, error) from error
         on_error.pop_all()
         return LaunchedProcess(record, pid, pidfd, launcher=child, report=report)
-
-
-def wait_for(pidfd: int) -> None:
-    """Waits until a process has ended."""
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    poll.poll()
-
-
-def _is_readable(pidfd: int) -> bool:
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def _open_pidfd(child: int, report: int) -> int:

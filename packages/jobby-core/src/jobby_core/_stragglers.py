@@ -5,10 +5,11 @@ when they are is the job's output complete.
 """
 
 import os
-import select
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+
+from jobby_core._pidfd import has_ended
 
 MARK = "JOBBY_JOB"
 """The variable in a job's environment that its processes are known by."""
@@ -87,7 +88,7 @@ def _kill(pid: int, belongs: Belongs) -> int | None:
     try:
         # Asked again: the pidfd may be that of a stranger who got the id in between.
         if _is_ours(pid, belongs):
-            if _has_ended(pidfd):
+            if has_ended(pidfd):
                 # It has let go of the output; another's zombie may stay one for long.
                 bury([pidfd])
                 return None
@@ -97,12 +98,6 @@ def _kill(pid: int, belongs: Belongs) -> int | None:
         pass  # gone meanwhile; or under another user, and not ours to end or to wait for
     os.close(pidfd)
     return None
-
-
-def _has_ended(pidfd: int) -> bool:
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def _is_ours(pid: int, belongs: Belongs) -> bool:

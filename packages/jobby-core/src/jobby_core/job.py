@@ -1,6 +1,5 @@
 """Owns Job: one command's life, from its start to its outcome."""
 
-import functools
 import logging
 import os
 import signal
@@ -12,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 from jobby_core import _inotify, _launcher, _output, _reaper, _record
 from jobby_core._adopt import adopt
 from jobby_core._direct import DirectProcess
-from jobby_core._launcher import LaunchedProcess
+from jobby_core._launched import LaunchedProcess
 from jobby_core._limits import limit_error
-from jobby_core.errors import LauncherError, LimitError, StartError
+from jobby_core.errors import LimitError, StartError
 from jobby_core.follow import OutputFollower
 from jobby_core.reader import OutputReader
 from jobby_core.spec import JobArgs
@@ -67,7 +66,7 @@ class Job:
             LimitError: descriptors, processes, memory or disk are exhausted.
         """
         started_at = datetime.now(UTC)
-        launched = _is_launched(args)
+        launched = _launcher.wanted(args)
         with ExitStack() as always, ExitStack() as on_error:
             outputs = {}
             fds = []
@@ -284,28 +283,6 @@ def launcher_available() -> bool:
     process group is not killed, and `JobArgs.directory` and the limits are refused.
     """
     return _launcher.path() is not None
-
-
-def _is_launched(args: JobArgs) -> bool:
-    if launcher_available():
-        return True
-    for name in ("directory", "max_output_bytes", "timeout_seconds"):
-        if getattr(args, name) is not None:
-            raise LauncherError(
-                f"start {args.command!r} with {name}",
-                "that needs the launcher, which jobby-core has for x86-64 and aarch64 Linux only",
-                f"leave {name} out, or install jobby-core's wheel for this platform",
-            )
-    _say_what_is_lost()
-    return False
-
-
-@functools.cache
-def _say_what_is_lost() -> None:
-    _log.warning(
-        "jobs are started without a launcher: they and their exit codes do not survive this "
-        "process, and what leaves a job's process group is not killed"
-    )
 
 
 def _check_offset(offset: int) -> None:

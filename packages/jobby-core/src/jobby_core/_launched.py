@@ -1,0 +1,132 @@
+"""Owns a launcher that runs: its signals, its end, and what it has told by then."""
+
+import os
+import signal
+import threading
+from contextlib import suppress
+from typing import Final
+
+from jobby_core import _cgroup, _record
+from jobby_core._pidfd import has_ended, wait_for
+from jobby_core._record import Record
+from jobby_core._stragglers import kill_marked
+from jobby_core.errors import StopError
+from jobby_core.state import LOST, Ending
+
+# As in launcher.c, where SIGTERM and SIGKILL would not do: they are for the job.
+SIGNALS: Final = {signal.SIGTERM: 40, signal.SIGKILL: 41}
+
+
+class LaunchedProcess:
+    """A job's main process, behind its launcher.
+
+    Attributes:
+        pid: the main process's id; 0 if that is not known.
+        pidfd: becomes readable when the launcher has ended, which it does last.
+    """
+
+    def __init__(
+        self, record: Record, pid: int, pidfd: int, *, launcher: int, report: int | None = None
+    ) -> None:
+        """Wraps a launcher that runs.
+
+        Args:
+            record: of its job.
+            pid: the main process's id.
+            pidfd: the launcher's.
+            launcher: the launcher's id.
+            report: the pipe to it; none if it is not a child of this process.
+        """
+        self.pid = pid
+        self.pidfd = pidfd
+        self._record = record
+        self._launcher = launcher
+        self._report = report
+        self._parent = os.getpid()
+        self._lost = False  # the reaper's thread alone
+        self._lock = threading.Lock()
+        self._closed = False  # guarded by _lock
+
+    def send_signal(self, signum: signal.Signals) -> None:
+        """Has the launcher send SIGTERM or SIGKILL to the job, unless that has ended.
+
+        Raises:
+            StopError: the kernel does not allow it (kill(2), EPERM), or this is a
+                forked child of the process that started it.
+        """
+        if os.getpid() != self._parent and not self._closed:
+            raise StopError(
+                f"signal the job of process {self.pid}",
+                "it belongs to the process that this one was forked from",
+                "stop it there",
+            )
+        with self._lock:  # over calls that don't block: the descriptor must not be closed
+            if self._closed or has_ended(self.pidfd):
+                return
+            try:
+                if self.pid:
+                    os.kill(self.pid, 0)  # the launcher may do no more than this process
+                signal.pidfd_send_signal(self.pidfd, SIGNALS[signum])
+            except ProcessLookupError:
+                return  # it ends just now
+            except PermissionError:
+                raise StopError(
+                    f"signal the job of process {self.pid}",
+                    "it runs under another user",
+                    "stop it as that user or as root",
+                ) from None
+
+    def abandon(self) -> None:
+        """Kills and reaps a job that was just started and that nobody watches."""
+        self.send_signal(signal.SIGKILL)
+        wait_for(self.pidfd)
+        self.close()
+
+    def release(self) -> None:
+        """Lets go of a job that another process started; it runs on."""
+        with self._lock:
+            self._closed = True
+        os.close(self.pidfd)
+
+    def reap(self) -> Ending | None:
+        """Returns how the job ended; None if the launcher has not ended. Only for the reaper."""
+        if not has_ended(self.pidfd):
+            return None
+        ending = self._reported()
+        if ending is None and self._record.args.directory is not None:
+            ending = _record.outcome(self._record.directory)
+        self._lost = ending is None
+        if self._lost and self._record.cgroup is not None:
+            _cgroup.kill(self._record.cgroup)
+        return ending or LOST
+
+    def stragglers(self) -> list[int]:
+        """Kills what a lost job has left; returns pidfds. A launcher that ended leaves nothing."""
+        if not self._lost:
+            return []
+        # As long as the launcher is a zombie, its session's id cannot be anybody else's.
+        session = self._launcher if self._report is not None else None
+        return kill_marked(self._record.mark, session)
+
+    def close(self) -> None:
+        """Reaps the launcher, and frees all that was held for it."""
+        with suppress(OSError):  # another process's child, or no pidfd (see _open_pidfd)
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        with self._lock:
+            self._closed = True
+        os.close(self.pidfd)
+        if self._report is not None:
+            os.close(self._report)
+        if self._record.cgroup is not None:
+            _cgroup.remove(self._record.cgroup)
+        if self._lost and self._record.args.directory is not None:
+            _record.put_lost(self._record.directory)
+
+    def _reported(self) -> Ending | None:
+        if self._report is None:
+            return None
+        # The launcher has ended, and with it the only writer: this doesn't block.
+        try:
+            return _record.parse_outcome(os.read(self._report, 4096))
+        except ValueError:
+            return None

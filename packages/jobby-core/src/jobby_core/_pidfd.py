@@ -1,0 +1,19 @@
+"""Owns what a pidfd tells: whether its process has ended (pidfd_open(2))."""
+
+import select
+
+
+def has_ended(pidfd: int) -> bool:
+    """Returns whether the process has ended; that it may still be a zombie doesn't matter."""
+    return bool(_poll(pidfd).poll(0))
+
+
+def wait_for(pidfd: int) -> None:
+    """Waits until the process has ended."""
+    _poll(pidfd).poll()
+
+
+def _poll(pidfd: int) -> select.poll:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return poll
