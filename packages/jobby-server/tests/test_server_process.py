@@ -25,6 +25,7 @@ from server_kit import (
     failing,
     refused,
     run,
+    server_command,
     server_environment,
     started,
     until,
@@ -410,7 +411,26 @@ def test_samples_are_said_loudly(files: Files, arguments: list[str]) -> None:
         popen.send_signal(signal.SIGTERM)
         popen.communicate(timeout=DEADLINE_SECONDS)
         assert popen.returncode == 0
-        assert any("WARNING THE SAMPLE CERTIFICATES ARE IN USE" in line for line in log)
+        (said,) = (line for line in log if "WARNING THE SAMPLE CERTIFICATES ARE IN USE" in line)
+        address = log[-1].split()[-1]
+        assert f"whoever reaches {address} can" in said
+
+
+def test_too_few_descriptors_are_said_by_name(files: Files) -> None:
+    """A server that could hold nothing open doesn't start, and says which limit it is."""
+    done = subprocess.run(
+        ["prlimit", "--nofile=40:", *server_command(*ANY_PORT)],
+        cwd=files.folder,
+        env=server_environment(),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,  # the exit code is looked at
+    )
+    assert done.returncode == 78
+    (said,) = done.stderr.splitlines()
+    assert "40 open files (RLIMIT_NOFILE)" in said
+    assert "ulimit -n" in said
 
 
 def test_an_ignored_sigchld_does_not_cost_the_outcomes(files: Files) -> None:

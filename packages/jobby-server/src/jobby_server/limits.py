@@ -4,6 +4,10 @@ import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jobby_server.errors import ConfigError
+
+# What gRPC, the database and the library hold before anybody has called, with room for a few jobs.
+_FEWEST_DESCRIPTORS = 64
 STALL_SECONDS = 600.0
 FOLLOWERS_PER_OWNER = 4096
 
@@ -54,6 +58,20 @@ class Keep:
     days: float | None = None
     jobs: int | None = None
     bytes: int | None = None
+
+
+def check_descriptors() -> None:
+    """Makes sure that the server can hold what it needs open.
+
+    Raises:
+        ConfigError: RLIMIT_NOFILE is too low for any work.
+    """
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors != resource.RLIM_INFINITY and descriptors < _FEWEST_DESCRIPTORS:
+        raise ConfigError(
+            f"cannot serve with {descriptors} open files (RLIMIT_NOFILE): {_FEWEST_DESCRIPTORS} "
+            "are the least; raise it with `ulimit -n` or LimitNOFILE="
+        )
 
 
 def connection_limit(limits: Limits, descriptors: int) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from jobby_server import config, environment, log  # environment before anything imports grpc
+from jobby_server.address import Address
 from jobby_server.config import ServerConfig
 from jobby_server.errors import EXIT_SOFTWARE, ConfigError, StartupError
 
@@ -42,10 +43,11 @@ async def _run(settings: ServerConfig) -> int:
     # Before grpc is loaded, which takes long enough to be interrupted.
     quit_, hurry = _signals(loop)
     # Late: `--help`, `--version` and a usage error don't need grpc.
-    from jobby_server import certificates, tls
+    from jobby_server import certificates, limits, tls
     from jobby_server.server import JobbyServer
     from jobby_server.state_dir import StateDir
 
+    limits.check_descriptors()
     material = certificates.read(settings.ca, settings.cert, settings.key)
     for warning in material.warnings:
         _log.warning("%s", warning)
@@ -63,6 +65,8 @@ async def _run(settings: ServerConfig) -> int:
         )
         bound = await server.start(settings.listen)
         _log.info("%s in %s", what, state.path)
+        if material.sample:
+            _say_samples(bound)
         _log.info("listening on %s", bound)
         await quit_.wait()
         _log.info("shutting down; a second signal hurries")
@@ -100,10 +104,13 @@ def _check_samples(settings: ServerConfig) -> None:
             "`jobby certs init`, listen on 127.0.0.1, or, if you really mean it, add "
             "--insecure-expose-sample-certificates"
         )
+
+
+def _say_samples(bound: Address) -> None:
     _log.warning(
         "THE SAMPLE CERTIFICATES ARE IN USE: everybody has their private keys, so whoever reaches "
         "%s can run commands as this user; make your own with `jobby certs init`",
-        settings.listen,
+        bound,
     )
 
 
