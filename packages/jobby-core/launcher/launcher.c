@@ -300,13 +300,25 @@ static uint64_t size_of(int fd) {
 
 static uint64_t outputs_size(void) { return size_of(STDOUT_FILENO) + size_of(STDERR_FILENO); }
 
-static bool is_full(int fd) {
+/* Whether an output's next byte has no room. While its last block is not full it has, however
+ * full the disk: a neighbour that fills it does not harm who writes no more than that. */
+static bool has_no_room(int fd) {
     struct statvfs disk;
     if (fstatvfs(fd, &disk) < 0 || disk.f_blocks == 0) return false; /* unlimited tmpfs: 0 */
-    return (geteuid() == 0 ? disk.f_bfree : disk.f_bavail) == 0;
+    if ((geteuid() == 0 ? disk.f_bfree : disk.f_bavail) > 0) return false;
+    /* Some tell more than they allocate at a time, NFS for one; less is rare. */
+    uint64_t block = disk.f_frsize > 0 && disk.f_frsize < 4096 ? disk.f_frsize : 4096;
+    return size_of(fd) % block == 0;
 }
 
-static bool disk_is_full(void) { return is_full(STDOUT_FILENO) || is_full(STDERR_FILENO); }
+static bool is_cut_short(int fd) { return size_of(fd) > 0 && has_no_room(fd); }
+
+static bool disk_is_full(void) { return is_cut_short(STDOUT_FILENO) || is_cut_short(STDERR_FILENO); }
+
+/* As far as can be told at the end: who has written nothing may have tried to. */
+static bool disk_was_full(void) {
+    return disk_is_full() || (outputs_size() == 0 && has_no_room(STDOUT_FILENO));
+}
 
 /* Looks at what was written, then waits a little before it asks to be told again: a watch
  * that stays makes each tiny write of the job dearer. */
@@ -342,7 +354,7 @@ static void record(const struct launcher *self, const siginfo_t *info) {
              "\"user_us\": %lld, \"system_us\": %lld, \"max_rss_kib\": %ld}",
              self->main, exited ? info->si_status : -1, exited ? 0 : info->si_status,
              self->asked ? "true" : "false", self->killed ? "true" : "false", self->cause,
-             disk_is_full() ? "true" : "false", (long long)(now_us() - self->started_us),
+             disk_was_full() ? "true" : "false", (long long)(now_us() - self->started_us),
              (long long)used.ru_utime.tv_sec * 1000000 + used.ru_utime.tv_usec,
              (long long)used.ru_stime.tv_sec * 1000000 + used.ru_stime.tv_usec, used.ru_maxrss);
     if (self->folder >= 0) {

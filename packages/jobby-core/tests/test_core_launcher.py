@@ -237,6 +237,36 @@ def test_a_full_disk_that_a_job_ignores_is_told_all_the_same(
     assert (state in ("COMPLETED", "STOPPED"), reason) == (True, "DISK_FULL")
 
 
+def test_a_disk_that_somebody_else_fills_costs_no_job_that_has_room(
+    own_mounts: list[str], tmp_path: Path
+) -> None:
+    """What a job writes fits into the block it has begun: it goes on, and ends as it would."""
+    script = """
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], check=True)
+os.mkdir(f"{folder}/record")
+os.mkfifo(f"{folder}/go")
+job = Job.start(JobArgs("sh", ["-c", "echo a; read x < $1; echo b; sleep 0.3; exit 5",
+                               "sh", f"{folder}/go"],
+                        stdout_path=f"{folder}/record/out",
+                        stderr_path=f"{folder}/record/err", directory=f"{folder}/record"))
+with job.stdout() as reader:
+    assert reader.read(2) == b"a\\n"
+    try:
+        with open(f"{folder}/filler", "wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+    except OSError as error:
+        print(error.strerror)
+    open(f"{folder}/go", "w").close()
+    print(reader.read())
+status = job.wait(60)
+print(status.state.name, status.reason.name, status.exit_code)
+"""
+    assert run_job_script(script, tmp_path, before=own_mounts) == (
+        "No space left on device\nb'b\\n'\nCOMPLETED EXITED 5\n"
+    )
+
+
 def test_what_may_not_be_killed_keeps_nobody_waiting(two_users: Path) -> None:
     """A descendant that became root's: the job ends without it, and `stop` says what it cannot."""
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="jobby-test-") as folder:

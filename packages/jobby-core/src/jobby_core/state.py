@@ -40,7 +40,7 @@ class Reason(enum.Enum):
     OUTPUT_LIMIT = "output_limit"
     """Its outputs together exceeded `JobArgs.max_output_bytes`."""
     DISK_FULL = "disk_full"
-    """The disk that holds its output was full, so output may be missing."""
+    """The disk was full and an output had no room for its next byte: some may be missing."""
     LOST = "lost"
     """How it ended is not known: its launcher was killed, or its record was damaged."""
 
@@ -91,7 +91,7 @@ class Ending:
         exit: how its main process ended.
         stop_signals: the signals that the library sent it while it was alive.
         cause: for which reason it sent them; None if it sent none.
-        disk_full: whether the disk that holds an output was full at the end.
+        disk_full: whether an output had no room for its next byte at the end.
         lost: whether the end was seen by nobody.
         elapsed_seconds: how long the main process ran; None if not known.
         usage: what its processes used; None if not known.
