@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import chart, peers, table
-from bench.cases import calls, command, library, streams
+from bench.cases import calls, command, growth, library, streams
 from bench.figure import Case, Results, UnableError
 from bench.peers import Peer
 from bench.place import QUICK, Place, Scale
@@ -58,6 +58,7 @@ def all_cases(place: Place, servers: Servers) -> list[Case]:
         *streams.cases(servers),
         *library.cases(place),
         *command.cases(place),
+        *growth.cases(servers),
     ]
 
 

@@ -99,6 +99,28 @@ def ended_jobs(server: Server, count: int) -> dict[str, float]:
     return {"kib": (rss_kib(server.pid) - before) / count}
 
 
+def growth(server: Server, sizes: list[int]) -> dict[str, float]:
+    """What calls take, and how large the server is, among ever more jobs that have ended."""
+    values, there = {}, 1
+    with server.channel() as channel:
+        calls = Calls(channel)
+        job = calls.run("/bin/true")
+        calls.finish(job)
+        request = pb2.GetStatusRequest(job_id=job)
+        _one_by_one(20, lambda: calls.status(request))
+        for size in sizes:
+            if size > there:
+                asyncio.run(_start_many(server, size - there, 20))
+                time.sleep(1)  # the last ones end
+            values[f"rss_mib{size}"] = rss_kib(server.pid) / 1024
+            took = _one_by_one(50, lambda: calls.status(request))
+            values[f"status_ms{size}"] = quantile(took, 0.5) * 1e3
+            took = _one_by_one(20, lambda: calls.start(TRUE))
+            values[f"start_ms{size}"] = quantile(took, 0.5) * 1e3
+            there = max(there, size) + 20
+    return values
+
+
 def idle(server: Server, jobs: int, seconds: float) -> dict[str, float]:
     """What a server uses that has nothing to do: without a job, and with idle ones."""
     values = {"rss_mib": rss_kib(server.pid) / 1024}
@@ -118,7 +140,7 @@ def idle(server: Server, jobs: int, seconds: float) -> dict[str, float]:
 
 def main() -> None:
     """Do the work that is named, for the server that is described."""
-    work = {each.__name__: each for each in (start, status, start_many, ended_jobs, idle)}
+    work = {each.__name__: each for each in (start, status, start_many, ended_jobs, growth, idle)}
     arguments = json.loads(sys.argv[2])
     server = Server(**arguments.pop("server"))
     print(json.dumps(work[sys.argv[1]](server, **arguments)))

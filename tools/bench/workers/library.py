@@ -137,7 +137,8 @@ async def _readers(folder: str, emit: str, count: int, stamps: int) -> dict[str,
     from jobby_core import Stream
 
     gate = Path(folder, "gate")
-    job = _job(folder, emit, "stamps", str(stamps), "50", str(gate))
+    every_ms = max(50, count // 10)  # more readers take longer to be told
+    job = _job(folder, emit, "stamps", str(stamps), str(every_ms), str(gate))
     late: list[float] = []
     waiting = 0
     all_wait = asyncio.Event()
@@ -154,6 +155,8 @@ async def _readers(folder: str, emit: str, count: int, stamps: int) -> dict[str,
                     all_wait.set()
                 late.extend((now - int(line)) / 1e6 for line in lines if line != b"ready")
 
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each holds the file open
     before = rss_kib(os.getpid())
     tasks = [asyncio.create_task(read()) for _ in range(count)]
     async with asyncio.timeout(60):

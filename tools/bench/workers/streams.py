@@ -5,6 +5,7 @@ import json
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 from bench.spread import quantile
@@ -81,6 +82,16 @@ class _Follower:
 def latency(server: Server, stamps: int, every_ms: int, followers: int) -> dict[str, float]:
     """How long what a job writes takes to each of its followers."""
     return asyncio.run(_latency(server, stamps, every_ms, followers))
+
+
+def growth(server: Server, sizes: list[int], stamps: int) -> dict[str, float]:
+    """The latency with ever more followers, each time of a new job."""
+    values: dict[str, float] = {}
+    for size in sizes:
+        at = replace(server, gate=f"{server.gate}-{size}")
+        found = latency(at, stamps, max(20, size // 2), size)
+        values |= {f"{name}{size}": value for name, value in found.items()}
+    return values
 
 
 async def _latency(server: Server, stamps: int, every_ms: int, count: int) -> dict[str, float]:
@@ -183,7 +194,7 @@ def lines(server: Server, count: int, rate: int, followed: bool) -> dict[str, fl
 
 def main() -> None:
     """Do the work that is named, for the server that is described."""
-    work = {each.__name__: each for each in (stream, latency, idle_followers, lines)}
+    work = {each.__name__: each for each in (stream, latency, growth, idle_followers, lines)}
     arguments = json.loads(sys.argv[2])
     server = Server(**arguments.pop("server"))
     print(json.dumps(work[sys.argv[1]](server, **arguments)))
