@@ -337,7 +337,7 @@ def is_running(pid):
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone before it was opened, or read
         return False
 
 class Hold:
@@ -383,6 +383,6 @@ def is_running(pid: int) -> bool:
     """Tells whether a process exists and is no zombie (proc_pid_stat(5))."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone before it was opened, or read
         return False
     return stat.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
