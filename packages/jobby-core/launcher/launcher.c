@@ -1,22 +1,24 @@
 /* Owns one job's life: starts its command, outlives whoever asked for it, records how it
  * ended, and leaves none of its processes behind.
  *
- *     jobby-launcher REPORT RECORD FOLDER OUTCOME CGROUP WATCH1 WATCH2 \
- *                    MAX_OUTPUT_BYTES TIMEOUT_MS MARK CWD COMMAND [ARGUMENT]...
+ *     jobby-launcher REPORT RECORD FOLDER OUTCOME WATCH1 WATCH2 \
+ *                    MAX_OUTPUT_BYTES TIMEOUT_MS MARK CGROUP CWD COMMAND [ARGUMENT]...
  *
- * The first seven are descriptors, inherited; -1 is none. It opens nothing of its own but
- * what lies below them, and /proc/self/task/N/children. Standard input, output and error are the job's.
+ * The first six are descriptors, inherited; -1 is none. It opens nothing of its own but what
+ * lies below them, CGROUP, and /proc/self/task/N/children. Standard input, output and error
+ * are the job's.
  *
  *   REPORT   a pipe: `struct report` once the command runs or cannot, later the outcome;
  *            without a RECORD, the job ends when nobody has its other end any more
  *   RECORD   the job's record; locked (F_SETLK) for as long as this process lives
  *   FOLDER   the folder of OUTCOME, which is renamed there from outcome.new to outcome
  *   OUTCOME  outcome.new, OUTCOME_BYTES long already, so that a full disk cannot lose it
- *   CGROUP   a cgroup v2 folder for the job alone
  *   WATCH…   the folders of standard output and error, to be told when they are written
+ *   CGROUP   the path of a cgroup v2 folder to make for the job alone, and to remove; "" is none
  *
- * It is to be started as the leader of a session. Signals ask it to act: ASK passes SIGTERM
- * on to the job, KILL kills all of it. Every other signal that can be blocked is.
+ * The descriptors are 3 and on without a gap; what else is inherited is closed. It leads a
+ * session of its own. Signals ask it to act: ASK passes SIGTERM on to the job, KILL kills all
+ * of it. Every other signal that can be blocked is.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -57,7 +59,8 @@ struct report {
 enum { PACE_MS = 100, BYTES_A_MS = 4 << 20 };
 
 struct launcher {
-    int report, record, folder, outcome, cgroup, watches[2];
+    int report, record, folder, outcome, watches[2];
+    int cgroup;   /* the job's own, or -1 */
     int children; /* /proc/self/task/N/children: opened while there is a descriptor left */
     uint64_t max_output;
     int64_t timeout_ms;
@@ -68,6 +71,7 @@ struct launcher {
     bool written;       /* something may have been written since the last look */
     uint64_t seen;      /* the outputs' size at the last look */
     int64_t look_at_ms; /* when to look at the outputs again; 0 is when told to */
+    const char *cgroup_path;
     /* What the child that becomes the command needs, and tells in shared memory. */
     const char *cwd;
     char **command;
@@ -166,6 +170,20 @@ static int become(void *argument) {
     _exit(1);
 }
 
+static void make_cgroup(struct launcher *self) {
+    self->cgroup = -1;
+    if (!*self->cgroup_path || mkdir(self->cgroup_path, 0755) < 0) return;
+    self->cgroup = open(self->cgroup_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (self->cgroup < 0) rmdir(self->cgroup_path);
+}
+
+static void remove_cgroup(struct launcher *self) {
+    if (self->cgroup < 0) return;
+    close(self->cgroup);
+    self->cgroup = -1;
+    rmdir(self->cgroup_path);
+}
+
 /* As vfork(2): this returns when the child has executed the command or given up. The child is
  * made in its cgroup: to move it there later takes the kernel milliseconds. Where that is not
  * allowed, there is no cgroup. */
@@ -178,7 +196,7 @@ static pid_t split(struct launcher *self) {
         long pid = syscall(SYS_clone3, &args, sizeof args);
         if (pid == 0) become(self); /* in memory of its own: it has no other stack */
         if (pid > 0) return (pid_t)pid;
-        self->cgroup = -1;
+        remove_cgroup(self);
     }
     return clone(become, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, self);
 }
@@ -186,12 +204,17 @@ static pid_t split(struct launcher *self) {
 static void start(struct launcher *self) {
     self->gave_up = mmap(NULL, sizeof(bool), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (self->gave_up == MAP_FAILED) give_up(self, FORK);
+    make_cgroup(self);
     note_running(self, 0); /* before: from here on a record without an end means a lost job */
     self->pid = getpid();
     self->started_us = now_us();
     self->main = split(self);
     if (self->main < 0) give_up(self, FORK);
-    if (*self->gave_up) _exit(1);
+    if (*self->gave_up) {
+        waitpid(self->main, NULL, 0); /* until then its cgroup may count as used */
+        remove_cgroup(self);
+        _exit(1);
+    }
     note_running(self, self->main);
     report(self->report, STARTED, 0, self->main);
 }
@@ -229,17 +252,23 @@ static void kill_cgroup(const struct launcher *self) {
     close(fd);
 }
 
-/* Kills until nothing is left. What leaves the group or the session, or forks twice, has this
- * process for its parent once its own is dead: it is a subreaper (prctl(2)). */
-static void kill_the_rest(const struct launcher *self) {
+/* Reaps those that have ended; tells whether a child is left. */
+static bool is_any_left(void) {
     pid_t pid;
+    while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
+    }
+    return pid == 0;
+}
+
+/* Kills until nothing is left. What leaves the group or the session, or forks twice, has this
+ * process for its parent once its own is dead: it is a subreaper (prctl(2)). So where no child
+ * is left, nobody is, and the kernel need not be troubled with the cgroup. */
+static void kill_the_rest(const struct launcher *self) {
+    if (!is_any_left()) return;
     kill_cgroup(self);
     /* What may not be killed isn't waited for. More than once, because the list may leave one
      * out while others end (proc_pid_task_children(5)). */
-    for (int refusals = 0; refusals < 3;) {
-        while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
-        }
-        if (pid < 0) return; /* no child is left */
+    for (int refusals = 0; refusals < 3 && is_any_left();) {
         if (are_children_refused(self)) { /* those that were just inherited are among them */
             refusals++;
             continue;
@@ -409,6 +438,14 @@ static void watch_over(struct launcher *self, const sigset_t *signals, siginfo_t
     }
 }
 
+/* What whoever started this had open without close-on-exec is neither its nor the job's. */
+static void close_from(unsigned first) {
+    if (syscall(SYS_close_range, first, ~0U, 0) == 0) return; /* Linux 5.9 */
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return;
+    for (rlim_t fd = first; fd < limit.rlim_max && fd < limit.rlim_cur; fd++) close((int)fd);
+}
+
 static bool to_number(const char *text, int64_t *number) {
     char *end;
     errno = 0;
@@ -419,23 +456,29 @@ static bool to_number(const char *text, int64_t *number) {
 int main(int argc, char **argv) {
     struct launcher self = {.cause = ""};
     char path[64];
-    int64_t numbers[9];
+    int64_t numbers[8];
     sigset_t signals;
     siginfo_t info;
     if (argc < 13) return 2; /* by hand: there is nobody to report to */
-    for (int i = 0; i < 9; i++)
+    for (int i = 0; i < 8; i++)
         if (!to_number(argv[i + 1], &numbers[i])) return 2;
-    for (int i = 0; i < 7; i++)
-        if (numbers[i] > 2) fcntl((int)numbers[i], F_SETFD, FD_CLOEXEC);
+    int last = STDERR_FILENO;
+    for (int i = 0; i < 6; i++)
+        if (numbers[i] > 2) {
+            fcntl((int)numbers[i], F_SETFD, FD_CLOEXEC);
+            if (numbers[i] > last) last = (int)numbers[i];
+        }
+    close_from((unsigned)last + 1);
+    setsid(); /* fails only if it leads one already */
     self.report = (int)numbers[0];
     self.record = (int)numbers[1];
     self.folder = (int)numbers[2];
     self.outcome = (int)numbers[3];
-    self.cgroup = (int)numbers[4];
-    self.watches[0] = (int)numbers[5];
-    self.watches[1] = (int)numbers[6];
-    self.max_output = (uint64_t)numbers[7];
-    self.timeout_ms = numbers[8];
+    self.watches[0] = (int)numbers[4];
+    self.watches[1] = (int)numbers[5];
+    self.max_output = (uint64_t)numbers[6];
+    self.timeout_ms = numbers[7];
+    self.cgroup_path = argv[10];
     self.cwd = argv[11];
     self.command = argv + 12;
     signal(SIGCHLD, SIG_DFL); /* inherited as ignored, it would lose the exit status (wait(2)) */
@@ -446,7 +489,7 @@ int main(int argc, char **argv) {
     snprintf(path, sizeof path, "/proc/self/task/%d/children", getpid());
     self.children = open(path, O_RDONLY | O_CLOEXEC);
     if (self.children < 0) give_up(&self, CHILDREN);
-    if (putenv(argv[10]) != 0) give_up(&self, MARK);
+    if (putenv(argv[9]) != 0) give_up(&self, MARK);
     if (!arm(&self)) give_up(&self, WATCH);
     start(&self);
     watch_starter(&self);
@@ -455,6 +498,7 @@ int main(int argc, char **argv) {
     /* The main process is a zombie still: its group cannot be anybody else's. */
     kill(-self.main, SIGKILL);
     kill_the_rest(&self);
+    remove_cgroup(&self);
     record(&self, &info);
     return 0;
 }

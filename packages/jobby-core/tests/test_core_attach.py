@@ -210,7 +210,8 @@ directory = sys.argv[2]
 args = JobArgs("touch", [f"{folder}/it-ran"], stdout_path=f"{directory}/stdout",
                stderr_path=f"{directory}/stderr", directory=directory)
 with ExitStack() as close:
-    files = _record.create(_record.Record(args, "mark", None, datetime.now(UTC)), close)
+    record = _record.Record(args, "mark", None, datetime.now(UTC))
+    files = _record.create(record, close)
     from jobby_core import NotStartedError
     attaching = subprocess.run([sys.executable, "-c",
         "import sys, jobby_core\\ntry: jobby_core.Job.attach(sys.argv[1])\\n"
@@ -220,8 +221,8 @@ with ExitStack() as close:
     # The launcher comes too late.
     report, told = os.pipe()
     out = os.open("/dev/null", os.O_WRONLY)
-    inherited = (told, files.record, files.folder, files.outcome, -1, files.folder, -1)
-    child = _launcher._spawn(_launcher.path(), args, "mark", (out, out), inherited)
+    inherited = (told, files.record, files.folder, files.outcome, files.folder, -1)
+    child = _launcher._spawn(_launcher.path(), record, (out, out), inherited, close)
     step, error, pid = _launcher._read_report(report)
     print(step.name, os.strerror(error))
     os.waitpid(child, 0)

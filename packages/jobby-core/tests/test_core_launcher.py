@@ -97,6 +97,13 @@ def mark_of(job: Job) -> str:
     return str(record.mark)
 
 
+def cgroups_of(mark: str) -> list[str]:
+    """Returns the folders of a job's cgroup."""
+    # Not a glob: that fails when another test's folder vanishes under it.
+    folders = (folder for folder, _, _ in os.walk("/sys/fs/cgroup"))
+    return [folder for folder in folders if folder.endswith(f"/jobby-{mark}")]
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -120,13 +127,14 @@ def test_a_job_that_nobody_can_reach_any_more_is_ended(tmp_path: Path) -> None:
     script = """
 child = os.fork()
 if child == 0:
-    job = shell("setsid sleep 1000 & echo $! $$; sleep 1000")
+    job = shell("setsid sleep 1000 & echo $! $$ $JOBBY_JOB; sleep 1000")
     print(read_line(job), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 os.waitpid(child, 0)
 """
-    stray, main = map(int, run_job_script(script, tmp_path).split())
-    until(lambda: not is_running(main) and not is_running(stray), "both are gone")
+    stray, main, mark = run_job_script(script, tmp_path).split()
+    until(lambda: not is_running(int(main)) and not is_running(int(stray)), "both are gone")
+    until(lambda: cgroups_of(mark) == [], "its cgroup is gone, too")
 
 
 def test_signals_meant_for_the_job_do_not_end_its_launcher(spool: Spool) -> None:
@@ -342,10 +350,8 @@ def test_a_cgroup_is_used_where_one_can_be_made_and_removed_again(spool: Spool) 
         lines = [reader.readline()]
         while not lines[-1].startswith(b"0::"):
             lines.append(reader.readline())
-    name = f"jobby-{mark_of(job)}"
-    # Not a glob: that fails when another test's folder vanishes under it.
-    groups = [folder for folder, _, _ in os.walk("/sys/fs/cgroup") if folder.endswith(name)]
-    used = lines[-1].rstrip().endswith(name.encode())
+    groups = cgroups_of(mark_of(job))
+    used = lines[-1].rstrip().endswith(f"jobby-{mark_of(job)}".encode())
     assert used is bool(groups)
     job.stop()
     assert [group for group in groups if os.path.exists(group)] == []

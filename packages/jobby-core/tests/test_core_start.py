@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from core_support import (
     descriptors,
     has_children,
     read_all,
+    run_job_script,
 )
 
 from jobby_core import (
@@ -231,6 +233,37 @@ def test_a_job_has_its_own_session_and_nothing_of_ours(spool: Spool) -> None:
         assert int(session) not in (os.getsid(0), os.getpid())
     finally:
         os.close(held)
+
+
+def test_what_is_open_here_is_not_kept_open_by_a_job(spool: Spool) -> None:
+    """Neither by it nor by its launcher: who reads a pipe of ours sees its end while a job runs."""
+    reading, writing = os.pipe()
+    os.set_inheritable(writing, True)
+    try:
+        spool.start("sleep", "1000")
+    finally:
+        os.close(writing)
+    try:
+        assert background(os.read, reading, 1).result(DEADLINE_SECONDS) == b""
+    finally:
+        os.close(reading)
+
+
+@pytest.mark.parametrize("closed", ["0", "1", "2", "012"])
+def test_a_program_that_closed_its_standard_streams_starts_jobs(
+    tmp_path: Path, closed: str
+) -> None:
+    """As a daemon does: the outputs' own descriptors then have the numbers of the standard ones."""
+    script = """
+kept = os.dup(1)
+for fd in map(int, sys.argv[2]):
+    os.close(fd)
+job = shell("echo out; echo err >&2; read line; exit 3")
+code = job.wait().exit_code
+with job.stdout() as out, job.stderr() as err:
+    os.write(kept, repr((code, out.read(), err.read())).encode())
+"""
+    assert run_job_script(script, tmp_path, closed) == "(3, b'out\\n', b'err\\n')"
 
 
 def test_a_job_has_ordinary_signals(spool: Spool) -> None:

@@ -1,4 +1,4 @@
-"""Owns a job's cgroup: a v2 folder of its own, where this process may make one.
+"""Owns a job's cgroup: where the launcher makes its v2 folder, and what is to be done without it.
 
 With `cgroup.kill` (Linux 5.14, cgroups(7)) the kernel ends all of a job at once, however
 fast it forks. Without one the launcher does it process by process.
@@ -9,26 +9,13 @@ import os
 from contextlib import suppress
 
 
-def create(mark: str) -> tuple[str, int] | None:
-    """Makes a cgroup named after `mark` below this process's own.
+def path_for(mark: str) -> str | None:
+    """Returns where the launcher is to make a cgroup named after `mark`: below this process's own.
 
-    Returns:
-        its path, and a descriptor of the folder, which the caller closes; None where that
-        cannot be had: no v2 hierarchy, or none that this user may write to.
+    None where that cannot be had: no v2 hierarchy, or none that this user may write to.
     """
     parent = _own()
-    if parent is None:
-        return None
-    path = f"{parent}/jobby-{mark}"
-    try:
-        os.mkdir(path)
-    except OSError:
-        return None
-    try:
-        return path, os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        remove(path)
-        return None
+    return None if parent is None else f"{parent}/jobby-{mark}"
 
 
 def kill(path: str) -> None:

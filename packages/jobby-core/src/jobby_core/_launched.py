@@ -117,9 +117,11 @@ class LaunchedProcess:
         os.close(self.pidfd)
         if self._report is not None:
             os.close(self._report)
+        if not self._lost:
+            return
         if self._record.cgroup is not None:
             _cgroup.remove(self._record.cgroup)
-        if self._lost and self._record.args.directory is not None:
+        if self._record.args.directory is not None:
             _record.put_lost(self._record.directory)
 
     def _reported(self) -> Ending | None:
