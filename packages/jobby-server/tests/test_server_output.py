@@ -18,7 +18,12 @@ from jobby_proto.v1 import jobby_pb2 as pb
 from jobby_server.identity import Owner
 from jobby_server.limits import Limits
 from jobby_server.refusal import RefusedError
-from jobby_server.stream import FollowerSlots
+from jobby_server.stream import (
+    LEAST_MESSAGE_BYTES,
+    MOST_MESSAGE_BYTES,
+    FollowerSlots,
+    message_bytes,
+)
 
 CODE = grpc.StatusCode
 ENDLESS = ("sh", "-c", "while :; do head -c 1000000 /dev/zero; done")
@@ -245,6 +250,36 @@ def test_one_owner_has_a_limited_number_of_streams(ca: Authority) -> None:
             calls[0].cancel()
             await until(lambda: len(running.server._servicer._slots) == 1)
             await two.follow(job).initial_metadata()
+
+    run(scenario())
+
+
+def test_messages_grow_with_what_was_taken() -> None:
+    """Who has taken little never has a large message in memory; who takes all gets large ones."""
+    assert message_bytes(0) == LEAST_MESSAGE_BYTES
+    assert message_bytes((16 << 20) - 1) == LEAST_MESSAGE_BYTES
+    assert message_bytes(16 << 20) == 2 * LEAST_MESSAGE_BYTES
+    assert message_bytes(1 << 40) == MOST_MESSAGE_BYTES
+    for taken in range(0, 64 << 20, 100_000):
+        assert message_bytes(taken) <= max(LEAST_MESSAGE_BYTES, taken // 32)
+
+
+def test_a_long_output_is_sent_in_large_messages(ca: Authority) -> None:
+    """Messages grow along the stream, and each begins where the one before it ended."""
+    size = 40 << 20
+
+    async def scenario() -> None:
+        async with serving(ca) as running, running.client("alice") as alice:
+            job = await alice.run_job("head", "-c", str(size), "/dev/zero")
+            await alice.read(job, pb.OUTPUT_TYPE_STDOUT)  # it has ended
+            taken, sizes = 0, []
+            async for message in alice.follow(job):
+                assert message.offset == taken
+                taken += len(message.data)
+                sizes.append(len(message.data))
+            assert (taken, sizes.pop()) == (size, 0)
+            assert sizes[0] == LEAST_MESSAGE_BYTES
+            assert max(sizes) == MOST_MESSAGE_BYTES
 
     run(scenario())
 

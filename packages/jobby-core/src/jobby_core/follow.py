@@ -54,6 +54,9 @@ class OutputFollower(AsyncIterator[bytes]):
     then raises `ReaderClosedError`.
 
     Made by `Job.follow`.
+
+    Attributes:
+        max_chunk_bytes: how many bytes the next chunk has at most; may be set anew.
     """
 
     # A server has thousands of them.
@@ -63,13 +66,13 @@ class OutputFollower(AsyncIterator[bytes]):
         "_cursor",
         "_fd",
         "_loop",
-        "_max_chunk_bytes",
         "_notifier",
         "_output",
         "_reading",
         "_until",
         "_wait",
         "_waiter",
+        "max_chunk_bytes",
     )
 
     def __init__(
@@ -77,7 +80,7 @@ class OutputFollower(AsyncIterator[bytes]):
     ) -> None:
         self._output = output
         self._cursor = Cursor(offset)
-        self._max_chunk_bytes = max_chunk_bytes
+        self.max_chunk_bytes = max_chunk_bytes
         self._wait = wait
         self._until: int | None = None  # where it ends, if it doesn't wait; found at the first look
         self._fd = -1
@@ -106,7 +109,7 @@ class OutputFollower(AsyncIterator[bytes]):
         with self._one_read():
             await self._ensure_open()
             while end := await self._wait_for_data():
-                size = min(self._max_chunk_bytes, end - self._cursor.offset)
+                size = min(self.max_chunk_bytes, end - self._cursor.offset)
                 chunk = await self._read(size, self._cursor.offset)
                 if chunk:
                     self._cursor.advance(len(chunk), size=end, now=time.monotonic())

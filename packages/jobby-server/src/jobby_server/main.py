@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from jobby_server import config, environment, log  # environment before anything imports grpc
+# environment before anything imports grpc
+from jobby_server import config, environment, log, memory
 from jobby_server.address import Address
 from jobby_server.config import ServerConfig
 from jobby_server.errors import EXIT_SOFTWARE, ConfigError, StartupError
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = config.load(sys.argv[1:] if arguments is None else arguments, os.environ)
         log.set_up(settings.log_level)
         environment.quiet_grpc(debug=settings.log_level == "debug")
+        memory.keep_freed()
         # An inherited SIG_IGN would have the kernel reap the jobs and lose their outcome (wait(2)).
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         return asyncio.run(_run(settings))

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import grpc
 
@@ -14,8 +14,30 @@ from jobby_server.identity import Owner
 from jobby_server.refusal import RefusedError
 from jobby_server.wire import OutputWanted
 
-DIGEST_BYTES = 131_072
+DIGEST_BYTES: Final = 131_072
 """How long an output may be to end with its digest, which the contract promises."""
+
+
+LEAST_MESSAGE_BYTES: Final = 262_144
+MOST_MESSAGE_BYTES: Final = 1 << 20
+# Above what gRPC and the kernel take on their own while nobody reads, some 4 MiB.
+_TAKEN_BEFORE_MORE: Final = 64
+
+
+def message_bytes(taken: int) -> int:
+    """Returns how many bytes of output the next message has at most.
+
+    Large messages cost less a byte, but a reader that stops reading holds one
+    in memory. So they grow with what a reader has taken: whoever stops at the
+    first page never has a large one.
+
+    Args:
+        taken: how many bytes this stream has sent.
+    """
+    size = LEAST_MESSAGE_BYTES
+    while size < MOST_MESSAGE_BYTES and taken >= _TAKEN_BEFORE_MORE * size:
+        size *= 2
+    return size
 
 
 class Sink(Protocol):
@@ -33,8 +55,8 @@ async def send(
 ) -> None:
     """Sends a job's output, and its end only when it is complete.
 
-    One chunk is under way at a time: `write` returns when the transport has
-    taken it, so a slow reader costs one chunk of memory and never delays the
+    One message is under way at a time: `write` returns when the transport has
+    taken it, so a slow reader costs one message of memory and never delays the
     job or another reader. The follower is closed on every path.
 
     Args:
@@ -69,7 +91,10 @@ async def send(
         await sink.send_initial_metadata(((wire.OFFSET_KEY, str(start)),))
         follower.seek(start)
         async for chunk in follower:
-            await write(wire.encode_chunk(chunk, follower.offset - len(chunk)))
+            message = wire.encode_chunk(chunk, follower.offset - len(chunk))
+            del chunk  # a reader that takes nothing is to hold one copy of it, not two
+            await write(message)
+            follower.max_chunk_bytes = message_bytes(follower.offset - start)
         if wanted.follow and known is None:
             status = job.status()
         total = follower.offset
