@@ -1,6 +1,7 @@
 """Promises about starting: a job runs, or there is a typed error and nothing is left behind."""
 
 import dataclasses
+import errno
 import os
 import shutil
 import signal
@@ -30,6 +31,7 @@ from jobby_core import (
     State,
     WorkingDirectoryError,
 )
+from jobby_core._diagnosis import start_error
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -69,6 +71,13 @@ def test_a_missing_command_is_not_found(spool: Spool, command: str, cause: str) 
         f"cannot start {command!r}: {cause}; check the spelling, or give the full path"
     )
     assert error.path == command
+
+
+def test_a_path_that_may_not_be_entered_hides_no_misspelling(spool: Spool) -> None:
+    """The system says EACCES for any command then; one that is nowhere is not found."""
+    args = spool.args("no-such-command-anywhere")
+    denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    assert type(start_error(args, denied)) is CommandNotFoundError
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,11 @@ def start_error(args: JobArgs, error: OSError, *, entering: bool = False) -> Job
             path=os.fspath(args.cwd),
         )
     path = _find(args)
-    if error.errno in (errno.ENOENT, errno.ENOTDIR) and (path is None or not os.path.exists(path)):
+    # A folder of the PATH that may not be entered makes it EACCES (execvp(3)), whatever the others
+    # hold; what isn't found in any is missing all the same, as a shell says too.
+    unseen = path is None and error.errno == errno.EACCES
+    absent = error.errno in (errno.ENOENT, errno.ENOTDIR)
+    if unseen or (absent and (path is None or not os.path.exists(path))):
         return CommandNotFoundError(
             action,
             "there is no such file" if "/" in args.command else "it is not in the job's PATH",
