@@ -1,6 +1,7 @@
 """The benchmark tells what it measured, and says what it could not measure."""
 
 import json
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -101,6 +102,12 @@ def test_without_its_binaries_the_go_port_is_missing(tmp_path: Path) -> None:
     assert str(tmp_path) in peers.go_port(tmp_path).missing
 
 
+def test_without_its_python_ray_is_missing(tmp_path: Path) -> None:
+    """It is named, with the way to have it."""
+    assert "--ray" in peers.ray(None).missing
+    assert "no ray" in peers.ray(Path(sys.executable)).missing
+
+
 def test_one_round_of_one_case(installed: Installed, tmp_path: Path) -> None:
     """It drives the installed wheels, and tells the same in a table, in JSON and in a chart."""
     native, compiler = {name: tmp_path / name for name in ("emit", "spawn")}, peers.cat()
@@ -111,7 +118,7 @@ def test_one_round_of_one_case(installed: Installed, tmp_path: Path) -> None:
     results = command.measure(chosen, rounds=1)
     assert results[0].failures == {"Go port": "missing"}
     head = command.system(tmp_path)
-    command.tell(tmp_path / "out", head, command.present(installed, compiler, go), results)
+    command.tell(tmp_path / "out", head, command.present(installed, compiler, go, None), results)
     told = json.loads((tmp_path / "out" / "bench.json").read_text())
     assert told["cases"]["status"]["rounds"]["Jobby"][0]["rate"] > 0
     assert "GetStatus" in (tmp_path / "out" / "bench.md").read_text()

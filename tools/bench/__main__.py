@@ -39,6 +39,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="list the cases and end")
     parser.add_argument("--rounds", type=int, metavar="N", help=f"how many (default: {ROUNDS})")
     parser.add_argument("--go", type=Path, metavar="DIR", help="binaries of the Go port")
+    parser.add_argument("--ray", type=Path, metavar="PYTHON", help="a Python that has Ray Jobs")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where results go (default: .cache/bench)"
     )
@@ -51,24 +52,24 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def all_cases(place: Place, servers: Servers) -> list[Case]:
+def all_cases(place: Place, servers: Servers, ray: Path | None) -> list[Case]:
     """Everything that can be measured."""
     return [
         *calls.cases(servers),
         *streams.cases(servers),
-        *library.cases(place),
+        *library.cases(place, ray),
         *command.cases(place),
         *growth.cases(servers),
     ]
 
 
-def present(installed: Installed, compiler: Peer, go: Peer) -> list[Peer]:
+def present(installed: Installed, compiler: Peer, go: Peer, ray: Path | None) -> list[Peer]:
     """Everybody with a version, and who is missing."""
     versions = {**installed.server.distributions(), **installed.client.distributions()}
     own = [Peer(name, versions[name]) for name in ("jobby-core", "jobby-server", "jobby-cli")]
     grpc = Peer("grpcio", versions["grpcio"])
     python = peers.python(installed.library.python, "subprocess, raw TLS")
-    others = [peers.task_spooler(), peers.supervisor(), peers.cat()]
+    others = [peers.task_spooler(), peers.supervisor(), peers.ray(ray), peers.cat()]
     return [*own, grpc, go, python, compiler, *others]
 
 
@@ -152,7 +153,7 @@ def main() -> int:
     ):
         native, compiler = peers.compile_native(Path(binaries))
         place = Place.at(installed, Path(scratch), scale, native)
-        known = {c.name: c for c in all_cases(place, Servers(place, options.go, go))}
+        known = {c.name: c for c in all_cases(place, Servers(place, options.go, go), options.ray)}
         if options.list:
             print("\n".join(known))
             return 0
@@ -160,7 +161,7 @@ def main() -> int:
             print(f"no such case: {', '.join(unknown)}; there are {', '.join(known)}")
             return 2
         chosen = [known[name] for name in options.only or known]
-        them = present(installed, compiler, go)
+        them = present(installed, compiler, go, options.ray)
         rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
         results = measure(chosen, rounds)
     out = options.out or Path(__file__).parents[2] / ".cache" / "bench"

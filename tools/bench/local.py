@@ -1,9 +1,12 @@
-"""Owns the peers that run jobs on this machine: task-spooler and supervisor."""
+"""Owns the peers that run jobs on this machine: task-spooler, supervisor and Ray Jobs."""
 
+import json
 import subprocess
 import time
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from xmlrpc.client import ServerProxy
 
@@ -34,6 +37,19 @@ def task_spooler(place: Place) -> Values:
         finally:
             subprocess.run(["tsp", "-K"], env=variables, check=False)  # it may not run
     return {"rate": count / seconds, "call_us": sorted(calls)[count // 2] * 1e6}
+
+
+def ray(place: Place, python: Path | None) -> Values:
+    """Submit and wait with Ray Jobs, over its own client; a few, for each takes seconds."""
+    peer = peers.ray(python)
+    if python is None or peer.missing:
+        raise MissingError(peer)
+    # A short path of its own: Ray's sockets lie deep in it, and unix(7) leaves them 108 bytes.
+    with place.scratch() as folder, TemporaryDirectory(prefix="ray-") as short:
+        worker = Path(__file__).parent / "workers" / "ray_jobs.py"
+        command: list[str | Path] = [python, worker, "3", short]
+        values: Values = json.loads(output_of(command, environment(folder)).splitlines()[-1])
+    return values
 
 
 _CONFIG = """

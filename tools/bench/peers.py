@@ -86,6 +86,17 @@ def supervisord() -> str | None:
     return shutil.which("supervisord", path=search)
 
 
+def ray(python: Path | None) -> Peer:
+    """Ray Jobs, in an environment of its own."""
+    name = "Ray Jobs"
+    if python is None:
+        return Peer(name, missing="name a Python that has PyPI's ray[default] with --ray")
+    version = first_line(python, "-c", "import ray; print(ray.__version__)")
+    if version[:1].isdigit():  # otherwise it is a traceback
+        return Peer(name, version)
+    return Peer(name, missing=f"{python} has no ray")
+
+
 def cat() -> Peer:
     """cat(1)."""
     return Peer("cat", version=first_line("cat", "--version"))

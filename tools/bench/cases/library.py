@@ -1,4 +1,4 @@
-"""Owns the cases of the library: beside subprocess, C, cat, task-spooler and supervisor."""
+"""Owns the cases of the library: beside subprocess, C, cat, task-spooler, supervisor and Ray."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ def _starts(who: str, goals: tuple[Goal, ...] = ()) -> tuple[Figure, ...]:
     )
 
 
-def cases(place: Place) -> list[Case]:
+def cases(place: Place, ray: Path | None) -> list[Case]:
     """Starting, following, and what that costs who is followed."""
     scale = place.scale
     emit = str(place.native["emit"])
@@ -70,6 +70,7 @@ def cases(place: Place) -> list[Case]:
                 DIRECT: direct,
                 "task-spooler": lambda: local.task_spooler(place),
                 "supervisor": lambda: local.supervisor(place),
+                "Ray Jobs": lambda: local.ray(place, ray),
             },
         ),
         Case(
