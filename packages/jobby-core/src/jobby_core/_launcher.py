@@ -14,7 +14,6 @@ import struct
 from contextlib import ExitStack, suppress
 from datetime import datetime
 from enum import IntEnum
-from pathlib import Path
 from typing import Final
 
 from jobby_core import _cgroup, _record
@@ -29,7 +28,7 @@ from jobby_core.spec import JobArgs
 _log = logging.getLogger(__name__)
 
 _OVERRIDE: Final = "JOBBY_LAUNCHER"
-_BUILT_IN: Final = Path(__file__).with_name("jobby-launcher")
+_BUILT_IN: Final = os.path.join(os.path.dirname(__file__), "jobby-launcher")
 
 
 class _Step(IntEnum):
@@ -58,17 +57,17 @@ def path() -> str | None:
     override = os.environ.get(_OVERRIDE)
     if override:
         return None if override == "none" else override
-    return os.fspath(_BUILT_IN) if _BUILT_IN.exists() else None
+    return _BUILT_IN if os.path.exists(_BUILT_IN) else None
 
 
-def wanted(args: JobArgs) -> bool:
-    """Returns whether a job is to have a launcher: wherever there is one.
+def path_for(args: JobArgs) -> str | None:
+    """Returns the path of the launcher that a job is to have; None where there is none.
 
     Raises:
         LauncherError: there is none, and the job needs it.
     """
-    if path() is not None:
-        return True
+    if (found := path()) is not None:
+        return found
     for name in ("directory", "max_output_bytes", "timeout_seconds"):
         if getattr(args, name) is not None:
             raise LauncherError(
@@ -77,7 +76,7 @@ def wanted(args: JobArgs) -> bool:
                 f"leave {name} out, or install jobby-core's wheel for this platform",
             )
     _say_what_is_lost()
-    return False
+    return None
 
 
 @functools.cache
@@ -88,7 +87,9 @@ def _say_what_is_lost() -> None:
     )
 
 
-def start(args: JobArgs, stdout_fd: int, stderr_fd: int, started_at: datetime) -> LaunchedProcess:
+def start(
+    program: str, args: JobArgs, stdout_fd: int, stderr_fd: int, started_at: datetime
+) -> LaunchedProcess:
     """Starts a launcher, and has it start the command; when this returns, that was executed.
 
     Raises:
@@ -96,8 +97,6 @@ def start(args: JobArgs, stdout_fd: int, stderr_fd: int, started_at: datetime) -
         RecordError: the job's folder holds another job, or cannot be written to.
         LimitError: no process, descriptor, memory or disk space is left for it.
     """
-    program = path()
-    assert program is not None, "asked before"
     mark = os.urandom(8).hex()
     with ExitStack() as always, ExitStack() as on_error:
         cgroup = _cgroup.path_for(mark)

@@ -26,7 +26,8 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
 # O_NONBLOCK: should the path be a FIFO by now, opening it must fail the check, not hang.
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 # FS_IOC_GETVERSION, _IOR('v', 1, long) in <linux/fs.h>: the inode's generation.
-_GET_GENERATION = 2 << 30 | struct.calcsize("l") << 16 | ord("v") << 8 | 1
+_NO_GENERATION = bytes(struct.calcsize("l"))
+_GET_GENERATION = 2 << 30 | len(_NO_GENERATION) << 16 | ord("v") << 8 | 1
 
 
 Version = tuple[int, bytes]
@@ -208,7 +209,7 @@ def _identity(fd: int) -> tuple[Key, Version]:
     status = os.fstat(fd)
     generation = b""
     with suppress(OSError):
-        generation = fcntl.ioctl(fd, _GET_GENERATION, bytes(struct.calcsize("l")))
+        generation = fcntl.ioctl(fd, _GET_GENERATION, _NO_GENERATION)
     return (status.st_dev, status.st_ino), (stat.S_IFMT(status.st_mode), generation)
 
 

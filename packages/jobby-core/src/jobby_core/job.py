@@ -66,7 +66,7 @@ class Job:
             LimitError: descriptors, processes, memory or disk are exhausted.
         """
         started_at = datetime.now(UTC)
-        launched = _launcher.wanted(args)
+        launcher = _launcher.path_for(args)
         with ExitStack() as always, ExitStack() as on_error:
             outputs = {}
             fds = []
@@ -79,8 +79,8 @@ class Job:
                 always.callback(os.close, fd)
                 fds.append(fd)
             process: DirectProcess | LaunchedProcess
-            if launched:
-                process = _launcher.start(args, fds[0], fds[1], started_at)
+            if launcher is not None:
+                process = _launcher.start(launcher, args, fds[0], fds[1], started_at)
             else:
                 process = DirectProcess.start(args, fds[0], fds[1])
             job = cls(args, outputs, started_at)

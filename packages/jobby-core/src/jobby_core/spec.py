@@ -82,6 +82,8 @@ def _check_text(name: str, value: object) -> None:
     if "\0" in value:
         # execve(2) takes NUL-terminated strings: the rest would silently be lost.
         raise _invalid(name, "it contains a NUL character", "remove it")
+    if value.isascii():
+        return
     try:
         os.fsencode(value)
     except UnicodeEncodeError:

@@ -59,6 +59,7 @@ class Gate(grpc.aio.ServerInterceptor):
     def __init__(self, authorities: Authorities, lifetimes: Lifetimes) -> None:
         self._authorities = authorities
         self._lifetimes = lifetimes
+        self._wrapped: dict[str, _Handler] = {}  # by method
 
     async def intercept_service(
         self,
@@ -66,8 +67,16 @@ class Gate(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> _Handler:
         """Finds a method's handler and wraps it; see `grpc.aio.ServerInterceptor`."""
-        handler = await continuation(handler_call_details) or _UNKNOWN
         method = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            wrapped = self._wrap(handler or _UNKNOWN, method)
+            if handler is not None:  # of those that aren't there, clients can make up any number
+                self._wrapped[method] = wrapped
+        return wrapped
+
+    def _wrap(self, handler: _Handler, method: str) -> _Handler:
         answer = (
             self._streaming(handler, method)
             if handler.response_streaming

@@ -7,6 +7,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from jobby_core import Job, State
@@ -46,7 +47,7 @@ class Store:
         self._readers: Counter[uuid.UUID] = Counter()
         self._leaving: set[uuid.UUID] = set()  # are being forgotten, so nobody finds them
         self._attachments = Attachments(state)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Future[Any]] = set()
         self._closed = False
         self.on_change: Callable[[], None] = lambda: None
         """Called when a job has ended, or its last reader has gone."""
@@ -246,14 +247,22 @@ class Store:
         # Again those that a full disk kept from being written: they may fit by now.
         unsaved, self._unsaved = self._unsaved, set()
         for each in (job_id, *unsaved):
-            _ = self._spawn(self._save_end(each, self._live[each]))
+            self._save_end(each, self._live[each])
 
-    async def _save_end(self, job_id: uuid.UUID, record: Record) -> None:
+    def _save_end(self, job_id: uuid.UUID, record: Record) -> None:
         at = self.standing(job_id, record)
+        saving = self._journal.write(
+            jobs_table.end, job_id, at.status, at.stopped_by, at.stdout_bytes, at.stderr_bytes
+        )
+        self._tasks.add(saving)
+        saving.add_done_callback(partial(self._on_saved, job_id, record, at))
+
+    def _on_saved(
+        self, job_id: uuid.UUID, record: Record, at: Standing, saving: "asyncio.Future[None]"
+    ) -> None:
+        self._tasks.discard(saving)
         try:
-            await self._journal.write(
-                jobs_table.end, job_id, at.status, at.stopped_by, at.stdout_bytes, at.stderr_bytes
-            )
+            saving.result()
         except JournalError as error:
             # It stays here, and in its folder: nothing is lost by it.
             _log.error("job %s: cannot record its end yet: %s", job_id, error)
