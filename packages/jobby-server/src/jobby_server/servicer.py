@@ -122,8 +122,10 @@ class JobbyServicer:
         """Streams an output of a job of the caller, or a part of it, and then its end."""
         wanted, raw_id = wire.output_wanted(request), request.job_id
         del request  # a stream may last for days, and there may be thousands
+        job_id = wire.job_id(raw_id)
         # Around all of it: nothing may be tidied away between finding the job and its end.
-        with self._store.reading(wire.job_id(raw_id)):
+        self._store.begin_reading(job_id)
+        try:
             found = await self._find(Action.OUTPUT, raw_id)
             job = await self._job(found)
             # Of a job that had ended, what the journal says, as for its status: the outcome in
@@ -134,6 +136,8 @@ class JobbyServicer:
             context.add_done_callback(lambda _: give_back())  # type: ignore[arg-type]  # any callable
             stall_seconds = self._limits.stall_seconds
             await send(job, wanted, context, known=known, stall_seconds=stall_seconds)
+        finally:
+            self._store.end_reading(job_id)
 
     async def _find(self, action: Action, raw_id: bytes) -> Record | Row:
         found = await self._store.find(caller(), action, wire.job_id(raw_id))

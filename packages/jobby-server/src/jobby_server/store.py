@@ -6,7 +6,6 @@ import sqlite3
 import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -177,17 +176,16 @@ class Store:
             return self._live.get(job_id)
         return row
 
-    @contextmanager
-    def reading(self, job_id: uuid.UUID) -> Iterator[None]:
-        """Keeps a job's output from being forgotten while the body runs."""
+    def begin_reading(self, job_id: uuid.UUID) -> None:
+        """Keeps a job's output from being forgotten until `end_reading`."""
         self._readers[job_id] += 1
-        try:
-            yield
-        finally:
-            self._readers[job_id] -= 1
-            if not self._readers[job_id]:
-                del self._readers[job_id]
-                self.on_change()
+
+    def end_reading(self, job_id: uuid.UUID) -> None:
+        """Ends one `begin_reading`."""
+        self._readers[job_id] -= 1
+        if not self._readers[job_id]:
+            del self._readers[job_id]
+            self.on_change()
 
     async def job(self, found: Record | Row) -> Job:
         """Returns what the output of a found job is read with; its readers share it.
