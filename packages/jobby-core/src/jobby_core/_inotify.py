@@ -84,20 +84,22 @@ class Notifier:
             waiter.wake()
 
     def drain(self) -> None:
-        """Reads what the kernel has to tell and wakes whom it concerns; never blocks."""
-        while True:
-            with self._lock:
-                if self._fd < 0:  # closed since the poller saw it readable
-                    return
-                try:
-                    events = os.read(self._fd, _READ_BYTES)
-                except BlockingIOError:
-                    return
-                woken, stray = self._hubs.dispatch(_parse(events))
-                for wd in stray:
-                    self._remove_watch(wd)
-            for waiter in woken:
-                waiter.wake()
+        """Reads what the kernel has to tell and wakes whom it concerns; never blocks.
+
+        One buffer full at most: whoever watches the descriptor calls again while there is more.
+        """
+        with self._lock:
+            if self._fd < 0:  # closed since the poller saw it readable
+                return
+            try:
+                events = os.read(self._fd, _READ_BYTES)
+            except BlockingIOError:  # another thread was quicker
+                return
+            woken, stray = self._hubs.dispatch(_parse(events))
+            for wd in stray:
+                self._remove_watch(wd)
+        for waiter in woken:
+            waiter.wake()
 
     def attach(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """Has the descriptor drained: by `loop`, in whose thread this runs, or by the poller."""
