@@ -16,9 +16,9 @@
  *   WATCH…   the folders of standard output and error, to be told when they are written
  *   CGROUP   the path of a cgroup v2 folder to make for the job alone, and to remove; "" is none
  *
- * The descriptors are 3 and on without a gap; what else is inherited is closed. It leads a
- * session of its own. Signals ask it to act: ASK passes SIGTERM on to the job, KILL kills all
- * of it. Every other signal that can be blocked is.
+ * The descriptors are 3 and on without a gap; what else is inherited is closed. It is to be
+ * started as the leader of a session. Signals ask it to act: ASK passes SIGTERM on to the job,
+ * KILL kills all of it. Every other signal that can be blocked is.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -469,7 +469,6 @@ int main(int argc, char **argv) {
             if (numbers[i] > last) last = (int)numbers[i];
         }
     close_from((unsigned)last + 1);
-    setsid(); /* fails only if it leads one already */
     self.report = (int)numbers[0];
     self.record = (int)numbers[1];
     self.folder = (int)numbers[2];

@@ -183,8 +183,8 @@ def _spawn(
         # By way of 0: to its own number, an older C library would leave it close-on-exec.
         actions += [(os.POSIX_SPAWN_DUP2, fd, 0), (os.POSIX_SPAWN_DUP2, 0, number)]
     try:
-        # Not subprocess.Popen, which takes twice the CPU: what it does besides (a session, the
-        # other descriptors, the working directory) the launcher does by itself.
+        # Not subprocess.Popen, which takes twice the CPU: what it does besides (the other
+        # descriptors, the working directory) the launcher does by itself.
         return os.posix_spawn(
             program,
             [
@@ -200,6 +200,7 @@ def _spawn(
             ],
             dict(os.environb) if args.env is None else args.env,
             file_actions=[*actions, (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0)],
+            setsid=True,  # a ctrl-c for this program is none for the job
             setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # which Python ignores
         )
     except OSError as error:
