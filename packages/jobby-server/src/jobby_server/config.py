@@ -1,6 +1,7 @@
 """Owns the settings: flags, environment, file and defaults become one frozen ServerConfig."""
 
 import argparse
+import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -178,7 +179,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         from importlib.metadata import version
 
-        parser.exit(message=f"jobby-server {version('jobby-server')}\n")
+        sys.stdout.write(f"jobby-server {version('jobby-server')}\n")
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
