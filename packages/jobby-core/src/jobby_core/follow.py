@@ -80,7 +80,7 @@ class OutputFollower(AsyncIterator[bytes]):
     ) -> None:
         self._output = output
         self._cursor = Cursor(offset)
-        self.max_chunk_bytes = max_chunk_bytes
+        self.max_chunk_bytes: int = max_chunk_bytes
         self._wait = wait
         self._until: int | None = None  # where it ends, if it doesn't wait; found at the first look
         self._fd = -1
