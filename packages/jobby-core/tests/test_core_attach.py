@@ -3,12 +3,13 @@
 import json
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from core_support import DEADLINE_SECONDS, Spool, is_running, read_all, run_job_script, until
 
-from jobby_core import Job, JobArgs, Reason, RecordError, State
+from jobby_core import Job, JobArgs, Reason, RecordError, State, _cgroup
 
 # Starts a job in folder/record, prints its pid, and is killed without a chance to clean up.
 START_AND_DIE = """
@@ -123,6 +124,21 @@ def test_a_job_whose_launcher_was_killed_is_lost_to_whoever_comes_later(spool: S
             None,
         )
         assert not is_running(stray)
+
+
+def test_who_kills_a_cgroup_waits_until_nothing_of_it_runs(spool: Spool) -> None:
+    """Who is dying can't be found by its environment any more, and may be writing still."""
+    args = record_args(spool, "for i in $(seq 60); do (while :; do :; done) & done; echo all; wait")
+    job = Job.start(args)
+    with job.stdout() as reader:
+        assert reader.readline() == b"all\n"
+    cgroup = json.loads(Path(str(args.directory), "job").read_text())["cgroup"]
+    if cgroup is not None:
+        _cgroup.kill(cgroup)
+        with suppress(OSError):  # its launcher may have removed it by now
+            assert "populated 0" in Path(cgroup, "cgroup.events").read_text()
+    job.stop()
+    assert cgroup is None or not os.path.exists(cgroup)
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "gone", "folder"])

@@ -6,7 +6,11 @@ fast it forks. Without one the launcher does it process by process.
 
 import functools
 import os
+import select
 from contextlib import suppress
+from typing import Final
+
+_GONE_MS: Final = 1_000
 
 
 def path_for(mark: str) -> str | None:
@@ -19,9 +23,19 @@ def path_for(mark: str) -> str | None:
 
 
 def kill(path: str) -> None:
-    """Kills all that is in the cgroup; one that is gone is no error."""
+    """Kills all that is in the cgroup; returns when nothing of it runs, milliseconds later.
+
+    A cgroup that is gone is no error. What the kernel cannot end (state D in ps(1)) is waited for
+    a second: this may be the thread in which all jobs end.
+    """
     with suppress(OSError), open(f"{path}/cgroup.kill", "w") as file:
         file.write("1")
+    # Who is dying has no environment any more to be known by, and may be writing still.
+    with suppress(OSError), open(f"{path}/cgroup.events") as file:
+        poll = select.poll()
+        poll.register(file, select.POLLPRI)  # it has changed (cgroups(7))
+        while "populated 1" in file.read() and poll.poll(_GONE_MS):
+            file.seek(0)
 
 
 def remove(path: str) -> None:
