@@ -13,7 +13,7 @@ from support.calls import Client, Connect
 from support.certificates import Authority
 from support.data import Data
 from support.gate import Gate
-from support.server import Begin, Server, kill_groups
+from support.server import Begin, Server, end_jobs
 from support.user import User
 from support.waiting import eventually
 
@@ -36,7 +36,7 @@ def test_a_killed_server_breaks_streams(
         for stream in (live, unread):
             assert calls.failure(list, stream).code is grpc.StatusCode.UNAVAILABLE
     finally:
-        kill_groups(orphans)
+        end_jobs(orphans)
 
 
 def test_a_truncated_output_is_data_loss(caller: Client, alice: User, server: Server) -> None:
@@ -94,7 +94,7 @@ def test_the_command_line_says_that_output_is_missing(
             assert output.wait() == 69
         finally:
             if number is signal.SIGKILL:
-                kill_groups(orphans)
+                end_jobs(orphans)
         assert output.stdout.all() == b"first\n"
         said = output.stderr.all().decode()
     assert len(said.splitlines()) == 1

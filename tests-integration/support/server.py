@@ -1,6 +1,7 @@
 """Owns one running `jobby-server`, its jobs, and that none of them outlives its test."""
 
 import os
+import select
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -11,6 +12,10 @@ from typing import Self
 from support import procfs
 from support.certificates import Credentials
 from support.program import Program
+from support.waiting import DEADLINE_SECONDS
+
+KILL = 41
+"""The signal by which a launcher is told to kill its job (launcher.c)."""
 
 
 def environment(home: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -79,7 +84,7 @@ class Server:
     def kill(self) -> None:
         """End it and its jobs by force."""
         if self.program.running():
-            kill_groups(self.jobs())
+            end_jobs(self.jobs())
         with self.program:
             pass
 
@@ -99,8 +104,16 @@ Begin = Callable[..., Server]
 """Starts a server: options for its command line, variables by name."""
 
 
-def kill_groups(leaders: frozenset[int]) -> None:
-    """Kill the process groups that `leaders` lead: each job has one of its own."""
-    for pid in leaders:
+def end_jobs(launchers: frozenset[int]) -> None:
+    """Have launchers kill their jobs and end: one killed by force would leave its cgroup."""
+    for pid in launchers:
         with suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
+            pidfd = os.pidfd_open(pid)
+            try:
+                signal.pidfd_send_signal(pidfd, KILL)
+                ended = select.poll()
+                ended.register(pidfd, select.POLLIN)
+                if not ended.poll(DEADLINE_SECONDS * 1000):
+                    os.killpg(pid, signal.SIGKILL)
+            finally:
+                os.close(pidfd)

@@ -42,8 +42,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The numbers that jobby_core/_launcher.py knows too. Real-time signals by number: the C
- * libraries disagree about SIGRTMIN. */
+/* The numbers that _launched.py (signals) and _launcher.py (steps) of jobby_core know too.
+ * Real-time signals by number: the C libraries disagree about SIGRTMIN. */
 enum { ASK = 40, KILL = 41, WRITTEN = 42, GONE = 43 };
 enum { OUTCOME_BYTES = 512 };
 enum step { STARTED, RECORD_LOCK, SUBREAPER, CHILDREN, MARK, WATCH, FORK, CHDIR, EXEC };

@@ -4,7 +4,8 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from bench.spread import quantile
@@ -54,14 +55,21 @@ def start(server: Server, count: int) -> dict[str, float]:
         return watch.values(_one_by_one(count, lambda: calls.start(TRUE)))
 
 
-def status(server: Server, count: int) -> dict[str, float]:
-    """GetStatus of a job that has ended, one at a time."""
+@contextmanager
+def _ended_job(server: Server) -> Iterator[tuple[Calls, pb2.GetStatusRequest]]:
+    """A connection, and what asks for a job that has ended, some times asked already."""
     with server.channel() as channel:
         calls = Calls(channel)
         job = calls.run("/bin/true")
         calls.finish(job)
         request = pb2.GetStatusRequest(job_id=job)
         _one_by_one(20, lambda: calls.status(request))
+        yield calls, request
+
+
+def status(server: Server, count: int) -> dict[str, float]:
+    """GetStatus of a job that has ended, one at a time."""
+    with _ended_job(server) as (calls, request):
         watch = _Watch(server.pid)
         return watch.values(_one_by_one(count, lambda: calls.status(request)))
 
@@ -102,12 +110,7 @@ def ended_jobs(server: Server, count: int) -> dict[str, float]:
 def growth(server: Server, sizes: list[int]) -> dict[str, float]:
     """What calls take, and how large the server is, among ever more jobs that have ended."""
     values, there = {}, 1
-    with server.channel() as channel:
-        calls = Calls(channel)
-        job = calls.run("/bin/true")
-        calls.finish(job)
-        request = pb2.GetStatusRequest(job_id=job)
-        _one_by_one(20, lambda: calls.status(request))
+    with _ended_job(server) as (calls, request):
         for size in sizes:
             if size > there:
                 asyncio.run(_start_many(server, size - there, 20))

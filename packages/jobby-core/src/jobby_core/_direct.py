@@ -83,11 +83,7 @@ class DirectProcess:
                 forked child of the process that started it.
         """
         if os.getpid() != self._parent and not self._reaped:
-            raise StopError(
-                f"signal process group {self.pid}",
-                "it belongs to the process that this one was forked from",
-                "stop it there",
-            )
+            raise StopError.forked(f"process group {self.pid}")
         with self._lock:
             if self._reaped:
                 return
@@ -100,11 +96,7 @@ class DirectProcess:
             except (ChildProcessError, ProcessLookupError):
                 return  # somebody else in this program waited for it; the reaper will notice
             except PermissionError:
-                raise StopError(
-                    f"signal process group {self.pid}",
-                    "it runs under another user",
-                    "stop it as that user or as root",
-                ) from None
+                raise StopError.foreign(f"process group {self.pid}") from None
             self._stop_signals |= {signum}
 
     def abandon(self) -> None:

@@ -55,11 +55,7 @@ class LaunchedProcess:
                 forked child of the process that started it.
         """
         if os.getpid() != self._parent and not self._closed:
-            raise StopError(
-                f"signal the job of process {self.pid}",
-                "it belongs to the process that this one was forked from",
-                "stop it there",
-            )
+            raise StopError.forked(f"the job of process {self.pid}")
         with self._lock:  # over calls that don't block: the descriptor must not be closed
             if self._closed or has_ended(self.pidfd):
                 return
@@ -70,11 +66,7 @@ class LaunchedProcess:
             except ProcessLookupError:
                 return  # it ends just now
             except PermissionError:
-                raise StopError(
-                    f"signal the job of process {self.pid}",
-                    "it runs under another user",
-                    "stop it as that user or as root",
-                ) from None
+                raise StopError.foreign(f"the job of process {self.pid}") from None
 
     def abandon(self) -> None:
         """Kills and reaps a job that was just started and that nobody watches."""

@@ -74,6 +74,24 @@ class NotStartedError(RecordError):
 class StopError(JobbyError):
     """The job's processes may not be signalled by this process."""
 
+    @classmethod
+    def forked(cls, what: str) -> "StopError":
+        """Returns that this process was forked from the one that `what` belongs to."""
+        return cls(
+            f"signal {what}",
+            "it belongs to the process that this one was forked from",
+            "stop it there",
+        )
+
+    @classmethod
+    def foreign(cls, what: str) -> "StopError":
+        """Returns that the kernel does not allow it (kill(2), EPERM)."""
+        return cls(
+            f"signal {what}",
+            "it runs under another user",
+            "stop it as that user or as root",
+        )
+
 
 class OutputError(JobbyError):
     """An output file cannot be created, opened or read."""

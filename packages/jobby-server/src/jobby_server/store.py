@@ -177,7 +177,10 @@ class Store:
         return row
 
     def begin_reading(self, job_id: uuid.UUID) -> None:
-        """Keeps a job's output from being forgotten until `end_reading`."""
+        """Keeps a job's output from being forgotten until `end_reading`.
+
+        A pair of calls, as a generator's frame for each of thousands of followers is memory.
+        """
         self._readers[job_id] += 1
 
     def end_reading(self, job_id: uuid.UUID) -> None:
