@@ -74,7 +74,7 @@ def follower(
         if step is Step.END:
             return
         if step is Step.READ:
-            cursor.advance(world.size - cursor.offset, size=size, now=0.0)
+            cursor.advance(world.size - cursor.offset, size=size, clock=lambda: 0.0)
             armed = not watch_first
         elif armed:
             if not watch_first:
@@ -147,7 +147,7 @@ def test_the_decision_depends_on_nothing_else(offset: int, size: int, finished: 
 def test_only_a_follower_at_the_end_is_paced(count: int, behind: int, now: float) -> None:
     """Who reached the end lets the file grow for 2 ms; who is behind reads on at once."""
     cursor = Cursor(0)
-    cursor.advance(count, size=count + behind, now=now)
+    cursor.advance(count, size=count + behind, clock=lambda: now)
     assert cursor.offset == count
     pause = cursor.pause_seconds(now)
     assert pause == (0.0 if behind else pytest.approx(PACE_SECONDS, abs=1e-9))

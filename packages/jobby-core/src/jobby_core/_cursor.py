@@ -1,6 +1,7 @@
 """Owns the follow decision: where a follower stands, and whether it reads, waits or ends. Pure."""
 
 import enum
+from collections.abc import Callable
 
 PACE_SECONDS = 0.002
 """How long a follower that stands at the end of a busy file lets it grow before it reads again.
@@ -56,8 +57,15 @@ class Cursor:
         """
         return max(0.0, self._reached_end_at + PACE_SECONDS - now)
 
-    def advance(self, count: int, *, size: int, now: float) -> None:
-        """Notes that `count` bytes were read from a file that had `size` bytes just before."""
+    def advance(self, count: int, *, size: int, clock: Callable[[], float]) -> None:
+        """Notes that `count` bytes were read from a file that had `size` bytes just before.
+
+        Args:
+            count: how many.
+            size: of the file.
+            clock: the monotonic one, in seconds; only asked at the end, which most reads of a
+                large file are far from.
+        """
         self.offset += count
         if self.offset >= size:
-            self._reached_end_at = now
+            self._reached_end_at = clock()

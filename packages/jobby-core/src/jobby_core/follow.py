@@ -113,7 +113,7 @@ class OutputFollower(AsyncIterator[bytes]):
                 size = min(self.max_chunk_bytes, end - self._cursor.offset)
                 chunk = await self._read(size, self._cursor.offset)
                 if chunk:
-                    self._cursor.advance(len(chunk), size=end, now=time.monotonic())
+                    self._cursor.advance(len(chunk), size=end, clock=time.monotonic)
                     return chunk
         finally:
             self._end()

@@ -54,7 +54,7 @@ class OutputReader(io.RawIOBase):
         self._seen_size = 0  # the file's, at the last look; the reading thread's alone
         self._notifier: _inotify.Notifier | None = None
         self._lock = threading.Lock()
-        self._reading = False  # guarded by _lock
+        self._turn = threading.Lock()  # held by who reads, at last by who releases
         self._closing = True  # guarded by _lock; nothing to release yet
         self._waiter: _ThreadWaiter | None = None  # guarded by _lock
         self._fd = output.acquire()
@@ -70,16 +70,16 @@ class OutputReader(io.RawIOBase):
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
         """Reads what there is, at most as much as fits into `buffer`; see `read`."""
+        size = memoryview(buffer).nbytes
         self._begin()
         try:
-            with memoryview(buffer).cast("B") as view:
-                while len(view) and (end := self._wait_for_data(len(view))):
-                    count = os.preadv(self._fd, [view], self._cursor.offset)
-                    if count:
-                        self._cursor.advance(count, size=end, now=time.monotonic())
-                        return count
-                    self._seen_size = 0
-                return 0
+            while size and (end := self._wait_for_data(size)):
+                count = os.preadv(self._fd, [buffer], self._cursor.offset)
+                if count:
+                    self._cursor.advance(count, size=end, clock=time.monotonic)
+                    return count
+                self._seen_size = 0
+            return 0
         finally:
             self._end()
 
@@ -100,7 +100,7 @@ class OutputReader(io.RawIOBase):
                 wanted = min(size, end - self._cursor.offset)
                 chunk = os.pread(self._fd, wanted, self._cursor.offset)
                 if chunk:
-                    self._cursor.advance(len(chunk), size=end, now=time.monotonic())
+                    self._cursor.advance(len(chunk), size=end, clock=time.monotonic)
                     return chunk
                 self._seen_size = 0
             return b""
@@ -138,28 +138,31 @@ class OutputReader(io.RawIOBase):
         with self._lock:
             closing, self._closing = self._closing, True
             waiter = self._waiter
-            release = not closing and not self._reading
         super().close()
         if waiter is not None:
             waiter.wake()
-        if release:
-            self._release()
+        if not closing:
+            self._release_unless_read()
 
     # These two are around every read, and no context manager: as one they take as long as
     # the system call between them.
     def _begin(self) -> None:
-        with self._lock:
+        if not self._turn.acquire(blocking=False):
             self._check_open()
-            if self._reading:
-                raise busy_error(self._output)
-            self._reading = True
+            raise busy_error(self._output)
+        if self._closing:
+            self._end()
+            raise closed_error(self._output)
 
     def _end(self) -> None:
-        with self._lock:
-            self._reading = False
-            release = self._closing
-        if release:
+        self._turn.release()
+        if self._closing:
             # Closed meanwhile: the descriptor could not go under a read that uses it.
+            self._release_unless_read()
+
+    def _release_unless_read(self) -> None:
+        # Whoever gets the last turn keeps it, so the descriptor goes once.
+        if self._turn.acquire(blocking=False):
             self._release()
 
     def _check_open(self) -> None:
