@@ -1,6 +1,8 @@
 """The benchmark tells what it measured, and says what it could not measure."""
 
 import json
+import os
+import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -12,6 +14,7 @@ from bench.cases import calls
 from bench.figure import Case, Figure, Goal, Results, UnableError, Values
 from bench.spread import Spread, quantile, ratios
 
+from harness.cache import ROOT
 from harness.environments import Installed
 
 
@@ -123,6 +126,41 @@ def test_one_round_of_one_case(installed: Installed, tmp_path: Path) -> None:
     assert told["cases"]["status"]["rounds"]["Jobby"][0]["rate"] > 0
     assert "GetStatus" in (tmp_path / "out" / "bench.md").read_text()
     ET.parse(tmp_path / "out" / "bench.svg")
+
+
+def _bench(*options: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [ROOT / "tools" / "hatch", "run", "bench", *options],
+        # As from a shell: this variable would have hatch look in the tests' own environment.
+        env={name: value for name, value in os.environ.items() if name != "HATCH_ENV_ACTIVE"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_documented_command(tmp_path: Path) -> None:
+    """It prints the table with who is missing, writes it, and leaves nothing where output was."""
+    out, folder = tmp_path / "out", tmp_path / "output"
+    folder.mkdir()
+    options = ("--quick", "--rounds", "1", "--only", "lib-follow", "--out", out, "--folder", folder)
+    done = _bench(*options)
+    assert done.returncode == 0, done.stderr
+    assert (out / "bench.md").read_text() in done.stdout
+    assert "Go port: MISSING" in done.stdout
+    (rounds,) = json.loads((out / "bench.json").read_text())["cases"].values()
+    assert sorted(rounds["rounds"]) == ["cat", "library"]
+    assert not list(folder.iterdir())
+
+
+def test_an_unknown_case_is_refused(tmp_path: Path) -> None:
+    """Before anything is measured, with the names that there are."""
+    done = _bench("--only", "lib-folow", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "no such case: lib-folow; there are " in done.stderr
+    assert "lib-follow" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_worker_that_fails_says_so() -> None:

@@ -158,7 +158,8 @@ def main() -> int:
             print("\n".join(known))
             return 0
         if unknown := sorted(set(options.only) - set(known)):
-            print(f"no such case: {', '.join(unknown)}; there are {', '.join(known)}")
+            names = f"no such case: {', '.join(unknown)}; there are {', '.join(known)}"
+            print(names, file=sys.stderr)
             return 2
         chosen = [known[name] for name in options.only or known]
         them = present(installed, compiler, go, options.ray)
