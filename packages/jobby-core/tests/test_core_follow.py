@@ -240,6 +240,25 @@ def test_what_is_not_in_memory_is_read_by_a_thread(disk_spool: Spool) -> None:
     until(cold, "the kernel forgot the file's pages, and a thread read them")
 
 
+def test_a_read_by_position_is_whole_whatever_is_in_memory(disk_spool: Spool) -> None:
+    """Of what is only begun in memory, the kernel gives the beginning (preadv2(2), RWF_NOWAIT)."""
+    data = os.urandom(1 << 20)
+    job = disk_spool.start("cat", disk_spool.file(data))
+    job.wait(DEADLINE_SECONDS)
+    path = job.args.stdout_path
+
+    forget_pages(path)
+    with open(path, "rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # no read-ahead
+        file.read(1)
+
+    async def read() -> bytes:
+        async with job.follow(Stream.STDOUT) as follower:
+            return await follower.read_at(len(data), 0)
+
+    assert digest(asyncio.run(read())) == digest(data)
+
+
 def test_a_file_system_without_rwf_nowait_is_read_all_the_same(memory_spool: Spool) -> None:
     """Where the kernel does not know the flag, as on some tmpfs, the follower reads without it."""
     data = os.urandom(1 << 20)

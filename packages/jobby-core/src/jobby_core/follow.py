@@ -137,7 +137,14 @@ class OutputFollower(AsyncIterator[bytes]):
         self._begin()
         try:
             await self._ensure_open()
-            return await self._read(size, offset)
+            found = await self._read(size, offset)
+            # What is in memory may be only the first part of it (preadv2(2), RWF_NOWAIT).
+            while found and len(found) < size:
+                more = await self._read(size - len(found), offset + len(found))
+                if not more:
+                    break
+                found += more
+            return found
         finally:
             self._end()
 
