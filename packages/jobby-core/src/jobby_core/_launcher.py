@@ -106,7 +106,7 @@ def start(
         record_fd = folder_fd = outcome_fd = _NONE
         if args.directory is not None:
             files = _record.create(record, always)
-            on_error.callback(_record.discard, record.directory)
+            on_error.callback(_record.remove, record.directory)
             record_fd, folder_fd, outcome_fd = files.record, files.folder, files.outcome
         try:
             watches = _open_folders(args, folder_fd, always)

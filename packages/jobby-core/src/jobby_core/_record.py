@@ -118,14 +118,14 @@ def create(record: Record, close: ExitStack) -> Files:
 
 
 def discard(directory: str) -> None:
-    """Removes the record of a job that could not be started."""
+    """Removes the record of a job that never ran."""
     for name in (_RECORD, _OUTCOME_NEW):
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(directory, name))
 
 
 def remove(directory: str) -> None:
-    """Removes the record of a job that was started and, at once, killed again."""
+    """Removes the record of a job that could not be started, or was at once killed again."""
     discard(directory)
     with suppress(FileNotFoundError):
         os.unlink(os.path.join(directory, _OUTCOME))
