@@ -297,8 +297,13 @@ def test_an_error_about_a_huge_command_still_reaches_the_client(ca: Authority) -
         async with serving(ca) as running, running.client("alice") as alice:
             code, text = await refused(alice.start(pb.StartJobRequest(command="/x" * 30_000)))
             assert code is CODE.FAILED_PRECONDITION
-            assert len(text) == 1000
+            assert len(text) == 3000 + len("…")
             assert text.endswith("…")
+            # What isn't ASCII takes three bytes for one there.
+            for command in ("/" + "💥" * 1000, "/" + "漢" * 3000, "/" + "%" * 3000):
+                code, text = await refused(alice.start(pb.StartJobRequest(command=command)))
+                assert code is CODE.FAILED_PRECONDITION
+                assert text.endswith("…")
 
     run(scenario())
 

@@ -1,6 +1,7 @@
 """The settings: where they come from, which wins, and what is said of bad ones."""
 
 import itertools
+import socket
 from pathlib import Path
 
 import pytest
@@ -273,6 +274,18 @@ def test_an_address_of_another_machine_cannot_be_listened_on() -> None:
     """The system's reason is given in words."""
     with pytest.raises(ConfigError, match="this machine has no such address"):
         Address("192.0.2.1", 0).try_out()
+
+
+def test_of_a_names_addresses_one_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`localhost` is often ::1 too, also where there is no IPv6; gRPC listens on the other."""
+    found = [
+        (socket.AF_INET, socket.SOCK_STREAM, 0, "", (ip, 0)) for ip in ("192.0.2.1", "127.0.0.1")
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)  # whatever is in /etc/hosts
+    Address("localhost", 0).try_out()
+    del found[1]
+    with pytest.raises(ConfigError, match="this machine has no such address"):
+        Address("localhost", 0).try_out()
 
 
 def test_an_address_in_use_is_told_apart() -> None:

@@ -11,6 +11,8 @@ from jobby_server.errors import AddressInUseError, ConfigError
 
 _FORM = re.compile(r"(?:\[(?P<v6>[^\]\s]+)\]|(?P<name>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})")
 
+_ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -58,10 +60,14 @@ class Address:
     def try_out(self) -> None:
         """Binds the address and lets it go again.
 
+        A name may stand for several; without those that this machine doesn't have, gRPC
+        listens on the others. On one without IPv6, `localhost` is often ::1 all the same.
+
         Raises:
             AddressInUseError: somebody else listens there.
             ConfigError: it cannot be listened on.
         """
+        absent, bound = None, False
         for family, ip in self._resolve():
             try:
                 with socket.socket(family, socket.SOCK_STREAM) as trial:
@@ -70,8 +76,13 @@ class Address:
                     if family == socket.AF_INET6:
                         trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                     trial.bind((ip, self.port))
+                bound = True
             except OSError as error:
-                raise self._unusable(error) from error
+                if error.errno not in _ABSENT:
+                    raise self._unusable(error) from error
+                absent = error
+        if absent is not None and not bound:
+            raise self._unusable(absent) from absent
 
     def _resolve(self) -> list[tuple[socket.AddressFamily, str]]:
         try:
@@ -90,7 +101,7 @@ class Address:
                 "stop the program that listens there, or choose another --listen"
             )
         cause = {
-            errno.EADDRNOTAVAIL: "this machine has no such address",
+            **dict.fromkeys(_ABSENT, "this machine has no such address"),
             errno.EACCES: "this user may not use a port that low",
         }.get(error.errno or 0, error.strerror or str(error))
         return ConfigError(f"cannot listen on {self}: {cause}; choose another --listen")

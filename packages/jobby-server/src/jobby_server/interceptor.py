@@ -25,7 +25,7 @@ from jobby_server.refusal import RefusedError
 _log = logging.getLogger(__name__)
 
 # A status text travels in a header, and clients refuse headers of more than 8 KiB.
-_MAX_TEXT = 1000
+_MAX_TEXT_BYTES = 3000
 
 _CODE = grpc.StatusCode
 
@@ -133,10 +133,7 @@ class Gate(grpc.aio.ServerInterceptor):
                 raise  # an abort, or the transport's own
             except Exception as error:  # noqa: BLE001 - the last one: its text must not leak
                 refusal = _refusal(error, method, context)
-            text = refusal.text
-            if len(text) > _MAX_TEXT:
-                text = text[: _MAX_TEXT - 1] + "…"
-            await context.abort(refusal.code, text)
+            await context.abort(refusal.code, _shortened(refusal.text))
             raise AssertionError("abort always raises")
         except grpc.aio.InternalError:
             # The client went away during a write or an abort. That is how streams end every
@@ -153,6 +150,20 @@ class Gate(grpc.aio.ServerInterceptor):
         principal = self._authorities.identify(certificates[0])
         principal.check_validity(utc_now())
         return principal
+
+
+def _shortened(text: str) -> str:
+    """Returns as much of a status text as fits into its header.
+
+    There, what isn't printable ASCII takes three bytes for one (percent-encoding of
+    grpc-message, in gRPC over HTTP2).
+    """
+    left = _MAX_TEXT_BYTES
+    for index, each in enumerate(text):
+        left -= 1 if " " <= each <= "~" and each != "%" else 3 * len(each.encode(errors="replace"))
+        if left < 0:
+            return text[:index] + "…"
+    return text
 
 
 def _refusal(error: Exception, method: str, context: _Context) -> RefusedError:
