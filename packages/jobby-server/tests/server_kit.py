@@ -99,13 +99,14 @@ class Authority:
         key: Key | None = None,
         issuer: "Authority | None" = None,
         pathlen: int | None = None,
+        not_before: datetime | None = None,
         not_after: datetime = FOREVER,
     ) -> Self:
         """Makes a root, or an intermediate of `issuer`."""
         key = key or ec.generate_private_key(ec.SECP256R1())
         signer = key if issuer is None else issuer.key
         builder = (
-            _builder(common_name(name), key, signer, not_after=not_after)
+            _builder(common_name(name), key, signer, not_before=not_before, not_after=not_after)
             .issuer_name(common_name(name) if issuer is None else issuer.cert.subject)
             .add_extension(x509.BasicConstraints(ca=True, path_length=pathlen), critical=True)
             .add_extension(_usage(ca=True), critical=True)

@@ -237,6 +237,18 @@ def test_a_ca_that_is_renewed_with_its_key_keeps_its_owners() -> None:
     assert Authorities(old.pem).identify(issued("alice")).not_after < soon
 
 
+def test_a_ca_certificate_ahead_of_its_date_shuts_nobody_out() -> None:
+    """It may be staged: until it begins, the one before it counts."""
+    later = datetime.now(UTC) + timedelta(days=1)
+    soon = datetime.now(UTC) + timedelta(days=2)
+    old = Authority.create("Jobby test CA", key=CA.key, not_after=soon)
+    staged = Authority.create("Jobby test CA", key=CA.key, not_before=later)
+    for bundle in (old.pem + staged.pem, staged.pem + old.pem):
+        found = Authorities(bundle).identify(issued("alice"))
+        found.check_validity(datetime.now(UTC))
+        assert found == Authorities(old.pem).identify(issued("alice"))
+
+
 def test_an_intermediate_in_the_bundle_is_a_ca_of_its_own() -> None:
     """Whoever issues through an intermediate names it to the server, and it is the label."""
     between = Authority.create("Between", issuer=CA)

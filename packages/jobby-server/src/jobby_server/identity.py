@@ -130,29 +130,37 @@ class Authorities:
             IdentityError: it names nobody, is not for clients, or none of the
                 CAs signed it.
         """
-        return self._cached(certificate_pem)
+        found, now = self._cached(certificate_pem), utc_now()
+        # The same CA key under two certificates is a CA being renewed: the longer one counts,
+        # but not before it begins. It may have been put there ahead of its date.
+        begun = [each for each in found if each.not_before <= now]
+        return max(begun or found, key=lambda each: each.not_after)
 
-    def _identify(self, certificate_pem: bytes) -> Principal:
+    def _identify(self, certificate_pem: bytes) -> list[Principal]:
+        """Returns whom a certificate names, once by each certificate of its CA."""
         try:
             # cryptography warns, with the offending value, about what is refused below.
             with warnings.catch_warnings(action="ignore"):
                 leaf = x509.load_pem_x509_certificate(certificate_pem)
                 name = _name(leaf.subject)
                 _check_purpose(leaf)
-                ca, authority = self._issuer(leaf)
+                issuers = self._issuers(leaf)
         except IdentityError:
             raise
         except Exception as error:  # cryptography's parsers share no base class
             raise IdentityError("the client certificate cannot be parsed") from error
-        return Principal(
-            owner=Owner(name, authority),
-            groups=_groups(leaf.subject),
-            not_before=max(leaf.not_valid_before_utc, ca.not_valid_before_utc),
-            not_after=min(leaf.not_valid_after_utc, ca.not_valid_after_utc),
-        )
+        return [
+            Principal(
+                owner=Owner(name, authority),
+                groups=_groups(leaf.subject),
+                not_before=max(leaf.not_valid_before_utc, ca.not_valid_before_utc),
+                not_after=min(leaf.not_valid_after_utc, ca.not_valid_after_utc),
+            )
+            for ca, authority in issuers
+        ]
 
-    def _issuer(self, leaf: x509.Certificate) -> tuple[x509.Certificate, str]:
-        """Returns the CA in the bundle that signed `leaf`.
+    def _issuers(self, leaf: x509.Certificate) -> list[tuple[x509.Certificate, str]]:
+        """Returns the certificates in the bundle of the CA that signed `leaf`, one at least.
 
         Only a direct issuer counts. gRPC also follows intermediates that the
         client sends, even under a CA that forbids them (pathlen 0).
@@ -163,8 +171,7 @@ class Authorities:
                 "the client certificate was not signed by a CA in the server's bundle; "
                 "an intermediate CA has to be in that bundle itself"
             )
-        # The same CA key under two certificates is a CA being renewed: the longer one counts.
-        return max(found, key=lambda pair: pair[0].not_valid_after_utc)
+        return found
 
 
 def spki_sha256(holder: x509.Certificate) -> str:
