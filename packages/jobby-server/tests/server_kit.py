@@ -334,13 +334,17 @@ async def serving(
     keep: Keep | None = None,
     stop_jobs: bool = False,
 ) -> AsyncIterator[Running]:
-    """Runs a server on a free port of loopback; drains it at the end."""
+    """Runs a server on a free port of loopback; drains it at the end.
+
+    Unless other limits are given, it keeps no job for readers whose stream broke.
+    """
     with tempfile.TemporaryDirectory() as parent:
         if state_dir is None:
             spool = StateDir.temporary(Path(parent))
         else:
             spool = StateDir.named(state_dir)
         material = material or ca.material()
+        limits = limits or Limits(resume_seconds=0)
         server = JobbyServer(material, spool, limits, keep=keep, stop_jobs=stop_jobs)
         address = await server.start(Address("127.0.0.1", 0))
         try:

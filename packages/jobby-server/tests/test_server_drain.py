@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2
 from server_kit import Authority, Running, alive, health, refused, run, serving, until
 
 from jobby_proto.v1 import jobby_pb2 as pb
+from jobby_server import store
 from jobby_server.limits import Limits
 from jobby_server.server import JobbyServer
 
@@ -93,6 +94,31 @@ def test_a_second_signal_does_not_wait_for_calls_under_way(ca: Authority) -> Non
     run(scenario())
 
 
+def test_a_disk_that_hangs_holds_up_neither_a_stop_nor_the_end(
+    ca: Authority, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its jobs are killed all the same, and the drain says that not all has ended."""
+    monkeypatch.setattr(store, "_NOTE_SECONDS", 0.1)
+    release = threading.Event()
+
+    async def scenario() -> None:
+        limits = Limits(drain_seconds=0.1, stop_seconds=1)
+        async with serving(ca, limits=limits, state_dir=state_dir, stop_jobs=True) as running:
+            async with running.client("alice") as alice:
+                await alice.run_job("sleep", "1000")
+                processes = pids(running.server)
+                hung = running.server._journal.write(lambda connection: release.wait())
+                assert not await running.server.drain()
+                await until(lambda: not any(map(alive, processes)))
+            release.set()
+            await hung
+
+    try:
+        run(scenario())
+    finally:
+        release.set()
+
+
 @contextmanager
 def busy_threads() -> Iterator[Callable[[], None]]:
     """Occupies the loop's only worker thread; yields what lets the next in the queue have it."""
@@ -134,6 +160,8 @@ def test_a_start_that_is_cancelled_leaves_no_job(ca: Authority, tmp_path: Path) 
                 release()
                 await until(lambda: not starting)
             nothing_started(running)
+            await until(lambda: not running.server.store._tasks)
+            assert (running.server.store.ended_count, running.server.store.ended_bytes) == (0, 0)
             if ran.exists():
                 assert not alive(int(ran.read_text()))
 

@@ -13,7 +13,7 @@ from server_kit import Authority, Client, Fifo, refused, run, serving, until
 from jobby_proto.v1 import jobby_pb2 as pb
 from jobby_server import jobs_table
 from jobby_server.jobs_table import Ended
-from jobby_server.limits import Keep
+from jobby_server.limits import Keep, Limits
 from jobby_server.retention import Excess
 
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
@@ -157,6 +157,58 @@ def test_a_reader_keeps_what_it_reads(ca: Authority, place: Path | None, fifo: F
             assert size == 3_000_000
             await until(lambda: not list(running.spool.jobs.iterdir()))
             assert await known(alice, [job]) == []
+
+    run(scenario())
+
+
+def test_a_reader_may_come_again(ca: Authority, place: Path | None) -> None:
+    """Whose stream broke finds the job still there, for as long as it takes to connect anew."""
+
+    async def scenario() -> None:
+        limits = Limits(resume_seconds=0.2)
+        async with (
+            serving(ca, state_dir=place, keep=Keep(jobs=0), limits=limits) as running,
+            running.client("alice") as alice,
+        ):
+            gone = running.server.store.end_reading
+            ends: list[float] = []
+
+            def end_reading(job_id: uuid.UUID, *, after_seconds: float = 0) -> None:
+                ends.append(after_seconds)
+                gone(job_id, after_seconds=after_seconds)
+
+            running.server.store.end_reading = end_reading  # type: ignore[method-assign]  # spied
+            job = await alice.run_job("sleep", "1000")
+            call = alice.follow(job)
+            await call.initial_metadata()
+            call.cancel()
+            await until(lambda: ends)
+            await alice.stop(pb.StopJobRequest(job_id=job))
+            await until(lambda: running.server.store.ended_count)
+            assert await known(alice, [job]) == [job]
+            await until(lambda: not list(running.spool.jobs.iterdir()))
+            # A stranger, or who asks for what isn't there, keeps nothing.
+            assert (await refused(alice.follow(uuid.uuid4().bytes)))[0] is NOT_FOUND
+            assert ends == [0.2, 0, 0]
+
+    run(scenario())
+
+
+def test_a_reader_may_come_again_to_the_next_server(ca: Authority, state_dir: Path) -> None:
+    """What is too much stays for a while after a start: its reader is on the way."""
+
+    async def scenario() -> None:
+        async with serving(ca, state_dir=state_dir) as running, running.client("alice") as alice:
+            job = await alice.run_job("true")
+            await until(lambda: running.server.store.ended_count)
+        limits = Limits(resume_seconds=0.2)
+        async with (
+            serving(ca, state_dir=state_dir, keep=Keep(jobs=0), limits=limits) as running,
+            running.client("alice") as alice,
+        ):
+            assert running.server._retention._timer is not None
+            assert await known(alice, [job]) == [job]
+            await until(lambda: not list(running.spool.jobs.iterdir()))
 
     run(scenario())
 

@@ -111,9 +111,9 @@ def end(
     stopped_by: str,
     stdout_bytes: int,
     stderr_bytes: int,
-) -> None:
-    """Records the end of a running job."""
-    connection.execute(
+) -> bool:
+    """Records the end of a running job; returns whether there is one."""
+    found = connection.execute(
         f"UPDATE jobs SET {_END}, closed_us = ? WHERE id = ? AND state = 'running'",
         (
             *encode_end(status, stopped_by, stdout_bytes, stderr_bytes),
@@ -121,11 +121,25 @@ def end(
             job_id.bytes,
         ),
     )
+    return found.rowcount > 0
 
 
-def delete(connection: sqlite3.Connection, job_ids: Iterable[uuid.UUID]) -> None:
-    """Forgets jobs; an unknown id is no error."""
-    connection.executemany("DELETE FROM jobs WHERE id = ?", [(each.bytes,) for each in job_ids])
+def delete(connection: sqlite3.Connection, job_ids: Iterable[uuid.UUID]) -> tuple[int, int]:
+    """Forgets jobs; an unknown id is no error.
+
+    Returns:
+        how many of them had ended, and how many bytes their outputs have.
+    """
+    count = size = 0
+    for each in job_ids:
+        found = connection.execute(
+            "SELECT stdout_bytes + stderr_bytes FROM jobs WHERE id = ? AND state <> 'running'",
+            (each.bytes,),
+        ).fetchone()
+        if found is not None:
+            count, size = count + 1, size + found[0]
+        connection.execute("DELETE FROM jobs WHERE id = ?", (each.bytes,))
+    return count, size
 
 
 def totals(connection: sqlite3.Connection) -> tuple[int, int]:

@@ -20,6 +20,7 @@ class Limits:
         stall_seconds: how long a reader of output may take nothing before its
             stream is ended. Long, because somebody may be reading a page in a
             pager at the other end; a peer that is gone is found by keepalive.
+        resume_seconds: how long a job is kept for a reader whose stream broke.
         followers_per_owner: how many output streams one owner may have at once.
         request_bytes: the largest request. The kernel takes about 2 MiB of
             arguments (execve(2)); a little more is let through, so that the
@@ -35,6 +36,7 @@ class Limits:
     """
 
     stall_seconds: float = STALL_SECONDS
+    resume_seconds: float = 60.0
     followers_per_owner: int = FOLLOWERS_PER_OWNER
     request_bytes: int = 4 << 20
     connections: int | None = None

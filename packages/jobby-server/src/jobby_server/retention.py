@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from jobby_server import jobs_table
@@ -76,10 +77,15 @@ class Retention:
         keep: what is to be kept.
         store: forgets them.
         journal: knows them.
+        first_seconds: how long everything stays at first, as readers that the
+            server before has lost are on their way.
     """
 
-    def __init__(self, keep: Keep, store: Store, journal: Journal) -> None:
+    def __init__(
+        self, keep: Keep, store: Store, journal: Journal, *, first_seconds: float = 0
+    ) -> None:
         self._keep = keep
+        self._first_seconds = first_seconds
         self._store = store
         self._journal = journal
         self._timer: asyncio.TimerHandle | None = None
@@ -91,9 +97,17 @@ class Retention:
         """Looks, soon, whether some job has to go."""
         if self._closed or self._keep == Keep():
             return
+        if self._first_seconds:
+            if self._timer is None:
+                self._set_timer(self._first_seconds, self._begin)
+            return
         self._again = True
         if self._run is None:
             self._run = asyncio.create_task(self._work())
+
+    def _begin(self) -> None:
+        self._first_seconds = 0
+        self.consider()
 
     async def close(self) -> None:
         """Stops looking; returns when it has."""
@@ -128,10 +142,12 @@ class Retention:
                 return
         self._set_timer(None)
 
-    def _set_timer(self, seconds: float | None) -> None:
+    def _set_timer(self, seconds: float | None, then: Callable[[], None] | None = None) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if seconds is not None and not self._closed:
             # A millisecond more: it must not fire on the last moment.
-            self._timer = asyncio.get_running_loop().call_later(seconds + 0.001, self.consider)
+            self._timer = asyncio.get_running_loop().call_later(
+                seconds + 0.001, then or self.consider
+            )

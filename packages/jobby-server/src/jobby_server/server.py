@@ -61,7 +61,10 @@ class JobbyServer:
         self._stop_jobs = stop_jobs or not state.durable
         self._journal = Journal(state.database)
         self.store = Store(self._journal, state)
-        self._retention = Retention(keep or Keep(), self.store, self._journal)
+        first_seconds = self._limits.resume_seconds if state.durable else 0
+        self._retention = Retention(
+            keep or Keep(), self.store, self._journal, first_seconds=first_seconds
+        )
         self.store.on_change = self._retention.consider
         farewell = shutting_down if self._stop_jobs else restarting
         self.lifetimes = Lifetimes(farewell=farewell)
@@ -163,8 +166,7 @@ class JobbyServer:
             ended = await self._stop_all() and ended
         # Without what hangs, everything else is kept all the same.
         ended = await self._within(self._close()) and ended
-        await self._journal.close()
-        return ended
+        return await self._within(self._journal.close()) and ended
 
     def running_jobs(self) -> int:
         """Returns how many jobs run: after a drain, how many outlive this server."""

@@ -123,8 +123,10 @@ class JobbyServicer:
         wanted, raw_id = wire.output_wanted(request), request.job_id
         del request  # a stream may last for days, and there may be thousands
         job_id = wire.job_id(raw_id)
-        # Around all of it: nothing may be tidied away between finding the job and its end.
+        # Around all of it: nothing may be tidied away between finding the job and its end, nor
+        # while a reader whose stream broke comes again.
         self._store.begin_reading(job_id)
+        comes_again_seconds = 0.0
         try:
             found = await self._find(Action.OUTPUT, raw_id)
             job = await self._job(found)
@@ -135,9 +137,11 @@ class JobbyServicer:
             # Not when this method ends: gRPC holds the last chunk until the client has taken it.
             context.add_done_callback(lambda _: give_back())  # type: ignore[arg-type]  # any callable
             stall_seconds = self._limits.stall_seconds
+            comes_again_seconds = self._limits.resume_seconds
             await send(job, wanted, context, known=known, stall_seconds=stall_seconds)
+            comes_again_seconds = 0.0
         finally:
-            self._store.end_reading(job_id)
+            self._store.end_reading(job_id, after_seconds=comes_again_seconds)
 
     async def _find(self, action: Action, raw_id: bytes) -> Record | Row:
         found = await self._store.find(caller(), action, wire.job_id(raw_id))

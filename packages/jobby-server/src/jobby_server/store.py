@@ -23,6 +23,8 @@ from jobby_server.state_dir import StateDir
 _log = logging.getLogger(__name__)
 
 
+_NOTE_SECONDS = 5.0
+
 _NOBODY = Owner(name="", authority="")
 """Owns nothing: a certificate without a subject is never accepted."""
 
@@ -148,8 +150,6 @@ class Store:
         await self._forget([job.id for job in going])
         for job in going:
             self._live.pop(job.id, None)
-            self.ended_count -= 1
-            self.ended_bytes -= job.bytes
         return going
 
     async def find(
@@ -183,8 +183,11 @@ class Store:
         """
         self._readers[job_id] += 1
 
-    def end_reading(self, job_id: uuid.UUID) -> None:
-        """Ends one `begin_reading`."""
+    def end_reading(self, job_id: uuid.UUID, *, after_seconds: float = 0) -> None:
+        """Ends one `begin_reading`, at once or some time later."""
+        if after_seconds:
+            asyncio.get_running_loop().call_later(after_seconds, self.end_reading, job_id)
+            return
         self._readers[job_id] -= 1
         if not self._readers[job_id]:
             del self._readers[job_id]
@@ -229,8 +232,10 @@ class Store:
         if record.job.status().state is State.RUNNING:
             record.stopped_by = record.stopped_by or who
             try:
-                await self._journal.write(jobs_table.note_stop, job_id, who)
-            except JournalError as error:
+                async with asyncio.timeout(_NOTE_SECONDS):
+                    await self._journal.write(jobs_table.note_stop, job_id, who)
+            except (JournalError, TimeoutError) as error:
+                # Not a reason to let it run: a disk that hangs may do so for ever.
                 _log.error("job %s: cannot note that %s stops it: %s", job_id, who, error)
         await asyncio.to_thread(record.job.stop)
 
@@ -259,11 +264,11 @@ class Store:
         saving.add_done_callback(partial(self._on_saved, job_id, record, at))
 
     def _on_saved(
-        self, job_id: uuid.UUID, record: Record, at: Standing, saving: "asyncio.Future[None]"
+        self, job_id: uuid.UUID, record: Record, at: Standing, saving: "asyncio.Future[bool]"
     ) -> None:
         self._tasks.discard(saving)
         try:
-            saving.result()
+            saved = saving.result()
         except JournalError as error:
             # It stays here, and in its folder: nothing is lost by it.
             _log.error("job %s: cannot record its end yet: %s", job_id, error)
@@ -272,15 +277,19 @@ class Store:
             return
         if self._state.durable and self._live.pop(job_id, None) is not None:
             self._attachments.keep(job_id, record.job)
-        self.ended_count += 1
-        self.ended_bytes += at.stdout_bytes + at.stderr_bytes
+        if saved:  # it wasn't forgotten meanwhile
+            self.ended_count += 1
+            self.ended_bytes += at.stdout_bytes + at.stderr_bytes
         self.on_change()
 
     async def _forget(self, job_ids: Sequence[uuid.UUID]) -> None:
         self._leaving.update(job_ids)
         try:
-            # The row first: a folder without one is found by the next server, and forgotten.
-            await self._journal.write(jobs_table.delete, job_ids)
+            # The row first: of a folder without one, the next server makes the row anew, while
+            # a row without its folder would be of a job that was tampered with.
+            count, size = await self._journal.write(jobs_table.delete, job_ids)
+            self.ended_count -= count
+            self.ended_bytes -= size
             await asyncio.to_thread(self._discard, job_ids)
         finally:
             self._leaving.difference_update(job_ids)
