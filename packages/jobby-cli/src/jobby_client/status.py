@@ -11,9 +11,9 @@ class State(Enum):
     RUNNING = "RUNNING"
     """Its main process runs."""
     COMPLETED = "COMPLETED"
-    """Its main process ended by itself, or by a signal that no stop sent."""
+    """Its main process ended by itself, or by a signal that was not Jobby's."""
     STOPPED = "STOPPED"
-    """It was ended by a stop."""
+    """Jobby ended it: by a stop, or at a limit; the reason tells."""
 
 
 class Reason(Enum):

@@ -14,9 +14,9 @@ class State(enum.Enum):
     RUNNING = "running"
     """The main process has not ended."""
     COMPLETED = "completed"
-    """The main process ended by itself, or by a signal that was not `Job.stop`'s."""
+    """The main process ended by itself, or by a signal that was not the library's."""
     STOPPED = "stopped"
-    """`Job.stop` ended the main process."""
+    """The library ended the main process: by `Job.stop`, or at a limit; the reason tells."""
 
 
 class Stream(enum.Enum):

@@ -17,7 +17,8 @@ Errors common to every call:
   RESOURCE_EXHAUSTED  a limit was reached; the message names it.
   UNAVAILABLE       the server is shutting down or cannot be reached.
   INTERNAL          a defect in the server; the message carries an incident
-                    id that its log repeats.
+                    id that its log repeats. Or its journal failed, and the
+                    message says how.
 """
 
 from collections import abc as _abc
@@ -47,10 +48,12 @@ class _StatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Status.ValueTy
     STATUS_RUNNING: _Status.ValueType  # 1
     """The job's main process runs."""
     STATUS_STOPPED: _Status.ValueType  # 2
-    """The job was ended by StopJob."""
+    """The server ended the job: by StopJob, at a limit of the job, or with
+    itself; GetStatusResponse.reason and stopped_by tell.
+    """
     STATUS_COMPLETE: _Status.ValueType  # 3
     """The job's main process ended by itself, or was killed by a signal that
-    did not come from StopJob.
+    did not come from the server.
     """
 
 class Status(_Status, metaclass=_StatusEnumTypeWrapper):
@@ -61,10 +64,12 @@ STATUS_UNSPECIFIED: Status.ValueType  # 0
 STATUS_RUNNING: Status.ValueType  # 1
 """The job's main process runs."""
 STATUS_STOPPED: Status.ValueType  # 2
-"""The job was ended by StopJob."""
+"""The server ended the job: by StopJob, at a limit of the job, or with
+itself; GetStatusResponse.reason and stopped_by tell.
+"""
 STATUS_COMPLETE: Status.ValueType  # 3
 """The job's main process ended by itself, or was killed by a signal that
-did not come from StopJob.
+did not come from the server.
 """
 Global___Status: _TypeAlias = Status  # noqa: Y015
 
@@ -391,7 +396,8 @@ class GetJobOutputRequest(_message.Message):
     """The output wanted; must be set."""
     offset: _builtins.int
     """The first byte wanted, counted from 0. To go on after a broken stream,
-    give the number of bytes that have arrived.
+    give the position behind the last byte that has arrived: the offset of
+    the last message and the length of its data.
     """
     follow: _builtins.bool
     """Whether to wait for more while the job runs. Absent: yes. If false, the

@@ -78,8 +78,11 @@ class JobbyServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StopJob(self, request, context):
-        """Kills the job's whole process group and returns once the outcome is
-        known. Stopping a job that has ended changes nothing and is no error.
+        """Kills all processes of the job and returns once the outcome is known.
+        Stopping a job that has ended changes nothing and is no error.
+
+        FAILED_PRECONDITION: the server may not signal it (it runs under another
+        user).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -17,7 +17,8 @@ Errors common to every call:
   RESOURCE_EXHAUSTED  a limit was reached; the message names it.
   UNAVAILABLE       the server is shutting down or cannot be reached.
   INTERNAL          a defect in the server; the message carries an incident
-                    id that its log repeats.
+                    id that its log repeats. Or its journal failed, and the
+                    message says how.
 """
 
 from collections import abc as _abc
@@ -62,8 +63,11 @@ class JobbyStub:
     executable, missing interpreter); the message says which.
     """
     StopJob: _grpc.UnaryUnaryMultiCallable[_jobby_pb2.StopJobRequest, _jobby_pb2.StopJobResponse]
-    """Kills the job's whole process group and returns once the outcome is
-    known. Stopping a job that has ended changes nothing and is no error.
+    """Kills all processes of the job and returns once the outcome is known.
+    Stopping a job that has ended changes nothing and is no error.
+
+    FAILED_PRECONDITION: the server may not signal it (it runs under another
+    user).
     """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_jobby_pb2.GetStatusRequest, _jobby_pb2.GetStatusResponse]
     """Tells where a job stands."""
@@ -96,8 +100,11 @@ class JobbyAsyncStub(JobbyStub):
     executable, missing interpreter); the message says which.
     """
     StopJob: _aio.UnaryUnaryMultiCallable[_jobby_pb2.StopJobRequest, _jobby_pb2.StopJobResponse]  # type: ignore[assignment]
-    """Kills the job's whole process group and returns once the outcome is
-    known. Stopping a job that has ended changes nothing and is no error.
+    """Kills all processes of the job and returns once the outcome is known.
+    Stopping a job that has ended changes nothing and is no error.
+
+    FAILED_PRECONDITION: the server may not signal it (it runs under another
+    user).
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_jobby_pb2.GetStatusRequest, _jobby_pb2.GetStatusResponse]  # type: ignore[assignment]
     """Tells where a job stands."""
@@ -139,8 +146,11 @@ class JobbyServicer(metaclass=_abc_1.ABCMeta):
         request: _jobby_pb2.StopJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobby_pb2.StopJobResponse, _abc.Awaitable[_jobby_pb2.StopJobResponse]]:
-        """Kills the job's whole process group and returns once the outcome is
-        known. Stopping a job that has ended changes nothing and is no error.
+        """Kills all processes of the job and returns once the outcome is known.
+        Stopping a job that has ended changes nothing and is no error.
+
+        FAILED_PRECONDITION: the server may not signal it (it runs under another
+        user).
         """
 
     @_abc_1.abstractmethod
