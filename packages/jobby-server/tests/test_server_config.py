@@ -276,6 +276,13 @@ def test_an_address_of_another_machine_cannot_be_listened_on() -> None:
         Address("192.0.2.1", 0).try_out()
 
 
+def test_what_cannot_be_looked_for_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a working directory that may not be entered: reading the file says why."""
+    too_long = Path("x" * 300)  # an error for root, too
+    monkeypatch.setattr(config, "_CA_NAMES", (too_long, too_long))
+    assert config.load([], {}).ca == too_long
+
+
 def test_of_a_names_addresses_one_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """`localhost` is often ::1 too, also where there is no IPv6; gRPC listens on the other."""
     found = [

@@ -447,6 +447,53 @@ def test_an_ignored_sigchld_does_not_cost_the_outcomes(files: Files) -> None:
         process.end(signal.SIGTERM)
 
 
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_what_cannot_be_told_is_an_error(tmp_path: Path, ca: Authority, option: str) -> None:
+    """A full disk under the standard output is said in words, and is no success."""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            server_command(option),
+            cwd=Files(tmp_path, ca).folder,
+            env=server_environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,  # failing is what it is to do
+        )
+    assert done.returncode == 74
+    assert done.stderr == (
+        "jobby-server: cannot write to the standard output: No space left on device; "
+        "write elsewhere\n"
+    )
+
+
+TOO_EARLY = """
+import os, signal, sys
+from jobby_server.entry import main
+
+def interrupt(event, arguments):
+    if event == "import" and arguments[0] == "argparse":
+        os.kill(os.getpid(), signal.SIGINT)
+
+sys.addaudithook(interrupt)
+sys.exit(main())
+"""
+
+
+def test_ctrl_c_is_no_traceback_however_early(files: Files, tmp_path: Path) -> None:
+    """Amid the server's own imports the signal ends it, in silence."""
+    done = subprocess.run(
+        [sys.executable, "-c", TOO_EARLY, *ANY_PORT],
+        cwd=files.folder,
+        env=server_environment(TMPDIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,  # failing is what it is to do
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
 TOO_LATE = """
 import os, sys
 import grpc, grpc.aio

@@ -1,5 +1,6 @@
 """Where a server keeps its state: private, its own, one folder a job, gone when it should be."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -34,6 +35,17 @@ def test_folders_are_private_whatever_the_umask(tmp_path: Path) -> None:
 def test_two_servers_share_a_place_without_sharing_a_folder(tmp_path: Path) -> None:
     """Each start makes a folder of its own."""
     assert StateDir.temporary(tmp_path).path != StateDir.temporary(tmp_path).path
+
+
+def test_without_a_temporary_folder_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose file systems are all read-only."""
+
+    def none() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)  # for this whole process it is found by now
+    with pytest.raises(ConfigError, match="No usable temporary directory found; set TMPDIR or"):
+        StateDir.temporary(None)
 
 
 def test_in_the_temporary_folder_output_goes_with_the_server() -> None:

@@ -2,7 +2,7 @@
 
 import sys
 
-from jobby_server.main import main
+from jobby_server.entry import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,6 +1,7 @@
 """Owns the settings: flags, environment, file and defaults become one frozen ServerConfig."""
 
 import argparse
+import os
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any, Final, NoReturn
 
 from jobby_server import values
 from jobby_server.address import Address
-from jobby_server.errors import EXIT_USAGE, ConfigError, UsageError
+from jobby_server.errors import EXIT_USAGE, ConfigError, OutputError, UsageError
 from jobby_server.limits import Keep
 from jobby_server.log import LEVELS, printable
 
@@ -126,6 +127,11 @@ _KINDS: Final[Mapping[str | None, tuple[Any, str]]] = {
 
 
 class _Parser(argparse.ArgumentParser):
+    def print_help(self, file: object = None) -> None:
+        """Writes the help; argparse itself would not notice that it cannot."""
+        del file
+        _print(self.format_help())
+
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"{self.prog}: {printable(message)}; see {self.prog} --help\n")
 
@@ -139,6 +145,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> ServerConf
     Raises:
         ConfigError: a value cannot be used; the text names it and where it came from.
         UsageError: two settings exclude each other.
+        OutputError: the help or the version cannot be written.
         SystemExit: --help, --version, or a usage error (exit code 64).
     """
     flags = vars(_parser().parse_args(arguments))
@@ -161,7 +168,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> ServerConf
     return ServerConfig(
         listen=found["listen"] or Address("127.0.0.1", 50051),
         # The server's own name first; the other one is what a client calls the same file.
-        ca=found["ca"] or next((name for name in _CA_NAMES if name.exists()), _CA_NAMES[0]),
+        ca=found["ca"] or next((name for name in _CA_NAMES if os.path.lexists(name)), _CA_NAMES[0]),
         cert=found["cert"] or Path("server.cert"),
         key=found["key"] or Path("server.key"),
         state_dir=found["state_dir"],
@@ -179,8 +186,20 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         from importlib.metadata import version
 
-        sys.stdout.write(f"jobby-server {version('jobby-server')}\n")
+        _print(f"jobby-server {version('jobby-server')}\n")
         parser.exit()
+
+
+def _print(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # Python would try to write it again at its end, and fail in its own words.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise OutputError(
+            f"cannot write to the standard output: {error.strerror or error}; write elsewhere"
+        ) from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -189,7 +208,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Runs commands for authenticated clients over gRPC and mutual TLS 1.3.",
         epilog="Each option has a variable JOBBY_… in the environment (--output-dir is "
         "JOBBY_OUTPUT_DIR) and a key in the config file (output_dir). A flag wins over the "
-        "environment, and that over the file.",
+        "environment, and that over the file. Example: jobby-server --listen 0.0.0.0:50051 "
+        "--state-dir /var/lib/jobby",
         allow_abbrev=False,
     )
     for setting in _SETTINGS:

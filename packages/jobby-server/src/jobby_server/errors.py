@@ -4,6 +4,7 @@
 EXIT_USAGE = 64
 EXIT_UNAVAILABLE = 69
 EXIT_SOFTWARE = 70
+EXIT_IO = 74
 EXIT_CONFIG = 78
 
 
@@ -39,6 +40,12 @@ class UsageError(StartupError):
     """Settings that exclude each other."""
 
     exit_code = EXIT_USAGE
+
+
+class OutputError(StartupError):
+    """What was asked for cannot be written to the standard output."""
+
+    exit_code = EXIT_IO
 
 
 class TlsPolicyError(StartupError):

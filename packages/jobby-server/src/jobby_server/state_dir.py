@@ -48,7 +48,13 @@ class StateDir:
         Raises:
             ConfigError: it cannot be made there.
         """
-        where = Path(tempfile.gettempdir()) if parent is None else parent
+        try:
+            where = Path(tempfile.gettempdir()) if parent is None else parent
+        except OSError as error:
+            raise ConfigError(
+                f"cannot keep output: {error.strerror or error}; set TMPDIR or --output-dir to a "
+                "folder that this user may write to"
+            ) from error
         _check_parent(where, "keep output in", "--output-dir")
         _check_writable(where, "keep output in", "--output-dir")
         try:
