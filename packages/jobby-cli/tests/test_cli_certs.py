@@ -213,6 +213,84 @@ def test_force_replaces_everything(bare: Cli) -> None:
     assert stat.S_IMODE((bare.folder / "client.key").stat().st_mode) == 0o600
 
 
+# Runs the command; as the server's new certificate goes to its place, `$MEANWHILE` happens.
+EXCHANGING = (
+    "-c",
+    (
+        "import os, signal, sys\n"
+        "def meanwhile(event, args):\n"
+        "    if event == 'os.rename' and str(args[1]).endswith('server.cert'):\n"
+        "        exec(os.environ.pop('MEANWHILE', ''))\n"
+        "sys.addaudithook(meanwhile)\n"
+        "from jobby_cli.main import main\n"
+        "sys.exit(main())\n"
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "code", "said"),
+    [
+        ("os.unlink(args[0])", 74, "No such file"),
+        ("raise KeyboardInterrupt", 130, "interrupted"),
+        ("raise SystemExit(143)", 143, ""),
+    ],
+)
+def test_a_replacement_that_fails_midway_costs_nothing(
+    bare: Cli, meanwhile: str, code: int, said: str
+) -> None:
+    """--force, and a later file cannot go to its place: all the old ones are there again."""
+    assert bare("certs", "init").code == 0
+    before = contents(bare.folder)
+    done = bare("certs", "init", "--force", python=EXCHANGING, env={"MEANWHILE": meanwhile})
+    assert done.code == code
+    assert said in done.err
+    assert contents(bare.folder) == before
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_does_not_cut_a_replacement(bare: Cli, number: str, code: int) -> None:
+    """Ctrl-c or SIGTERM while files are being replaced is heard when all of them are new."""
+    assert bare("certs", "init").code == 0
+    before = contents(bare.folder)
+    kill = f"os.kill(os.getpid(), signal.{number})"
+    done = bare("certs", "init", "--force", python=EXCHANGING, env={"MEANWHILE": kill})
+    assert done.code == code
+    after = contents(bare.folder)
+    assert set(after) == MADE
+    assert all(before[name] != after[name] for name in MADE)
+
+
+def test_an_old_file_that_cannot_return_is_named(bare: Cli) -> None:
+    """Somebody puts a folder into a file's place: the old file is kept, and where is said."""
+    assert bare("certs", "init").code == 0
+    before = contents(bare.folder)
+    env = {"MEANWHILE": "os.mkdir(args[1])"}
+    done = bare("certs", "init", "--force", python=EXCHANGING, env=env)
+    assert done.code == 74
+    (bare.folder / "server.cert").rmdir()
+    after = contents(bare.folder)
+    (aside,) = after.keys() - MADE
+    assert aside in done.err
+    assert after.pop(aside) == before.pop("server.cert")
+    assert after == before
+
+
+def test_an_old_file_that_cannot_go_is_named(bare: Cli) -> None:
+    """All is new, but an old file is still there: that it is has to be known, and where."""
+    assert bare("certs", "init").code == 0
+    before = contents(bare.folder)
+    swap = "import glob; (old,) = glob.glob('ca.key.*.old'); os.remove(old); os.mkdir(old)"
+    done = bare("certs", "init", "--force", python=EXCHANGING, env={"MEANWHILE": swap})
+    assert done.code == 74
+    (old,) = bare.folder.glob("*.old")
+    assert f"remove {old.name}" in done.err
+    old.rmdir()
+    after = contents(bare.folder)
+    assert set(after) == MADE
+    assert all(before[name] != after[name] for name in MADE)
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_a_full_disk_leaves_everything_as_it_was(bare: Cli, force: bool) -> None:
     """All or nothing: when a later file cannot be written, the earlier ones go, too."""
