@@ -164,6 +164,20 @@ def test_the_profile_of_a_client(bare: Cli) -> None:
     assert alice.serial_number != zoe.serial_number
 
 
+def test_the_profile_of_all_leaves(bare: Cli) -> None:
+    """Server and clients: P-256, SHA-256, and critically no CA."""
+    assert bare("certs", "init").code == 0
+    assert bare("certs", "client", "bob").code == 0
+    for name in ("server.cert", "client.cert", "bob.cert"):
+        leaf = load(bare.folder / name)
+        key = leaf.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        assert isinstance(key.curve, ec.SECP256R1)
+        assert isinstance(leaf.signature_hash_algorithm, hashes.SHA256)
+        basic = leaf.extensions.get_extension_for_class(x509.BasicConstraints)
+        assert (basic.critical, basic.value.ca) == (True, False)
+
+
 def test_days_count_from_now_and_start_a_minute_ago(bare: Cli) -> None:
     """--days is the end; the start is a little back, for clocks that are behind."""
     before = datetime.now(UTC) - timedelta(seconds=1)
