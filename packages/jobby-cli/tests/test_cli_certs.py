@@ -340,6 +340,17 @@ def test_a_folder_that_is_made_for_it(bare: Cli) -> None:
     assert "Not a directory" in done.err
 
 
+def test_a_folder_of_any_name_is_told(bare: Cli) -> None:
+    """A folder's name that is not UTF-8, or holds control characters, is shown escaped."""
+    for name, shown in ((b"caf\xe9", "caf\\udce9"), (b"\x1b[31m", "\\x1b[31m")):
+        done = bare("certs", "init", name)
+        assert (done.code, done.err) == (0, "")
+        assert f"/{shown}:\n" in done.out.decode()
+        done = bare("certs", "client", "bob", "--dir", name)
+        assert (done.code, done.err) == (0, "")
+        assert f"/{shown}: bob.cert and bob.key\n" in done.out.decode()
+
+
 def test_a_client_needs_the_ca(bare: Cli) -> None:
     """Without a usable CA in the folder: 78, which file, and the way out."""
     done = bare("certs", "client", "bob")
