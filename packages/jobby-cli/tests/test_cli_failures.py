@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 
 from jobby_cli.failures import exit_code_of
 from jobby_cli.printable import printable
-from jobby_client import errors
+from jobby_client import Client, errors
 from jobby_proto.v1 import jobby_pb2 as pb
 
 JOB = str(uuid.uuid4())
@@ -119,6 +119,18 @@ def test_no_such_host(jobby: Cli) -> None:
     done = jobby("--server", "no-such-host.invalid:1", "status", JOB)
     assert done.code == 69
     assert "no-such-host.invalid" in done.err
+
+
+@pytest.mark.parametrize("host", ["no..name", ".example", f"{'x' * 64}.example"])
+def test_a_host_that_is_no_name(jobby: Cli, ca: Authority, host: str) -> None:
+    """What cannot be a host's name isn't there either: 69, the name, and an error of ours."""
+    for verb in (["start", "x"], ["status", JOB], ["output", JOB]):
+        done = jobby("--server", f"{host}:1", *verb)
+        assert done.code == 69
+        assert f"there is no machine called {host}" in done.err
+    with Client(f"{host}:1", ca.credentials()) as client:
+        with pytest.raises(errors.UnavailableError):
+            client.status(JOB)
 
 
 def test_a_host_called_like_a_scheme_is_a_host(jobby: Cli) -> None:
