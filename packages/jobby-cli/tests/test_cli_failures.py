@@ -1,4 +1,4 @@
-import os
+import signal
 import socket
 import ssl
 import threading
@@ -365,8 +365,11 @@ def test_say_survives_a_closed_stderr(jobby: Cli) -> None:
     assert (done.code, done.out) == (64, b"")
 
 
-def test_ctrl_c_in_a_start_says_what_is_not_known(jobby: Cli, peer: Peer) -> None:
-    """An interrupted start may have started the job: 130, and that is said."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_a_start_says_what_is_not_known(
+    jobby: Cli, peer: Peer, number: signal.Signals, code: int
+) -> None:
+    """A start that ctrl-c or SIGTERM ends may have started the job: that is said, with its id."""
     asked, go = threading.Event(), threading.Event()
 
     def start(request: object, context: grpc.ServicerContext) -> pb.StartJobResponse:
@@ -375,10 +378,34 @@ def test_ctrl_c_in_a_start_says_what_is_not_known(jobby: Cli, peer: Peer) -> Non
         return pb.StartJobResponse(job_id=uuid.uuid4().bytes)
 
     peer.servicer.on_start = start
-    with jobby.on_terminal("start", "x") as (running, keyboard):
+    with jobby.spawn("start", "x", "--request-id", "mine") as running:
         assert asked.wait(DEADLINE_SECONDS)
-        os.write(keyboard, b"\x03")
+        running.send(number)
         done = running.end()
     go.set()
-    assert done.code == 130
-    assert "may have been started" in done.err
+    assert (done.code, done.out) == (code, b"")
+    assert "may have been started; with --request-id mine the same" in done.err
+
+
+def test_a_signal_that_was_ignored_stays_ignored(jobby: Cli, peer: Peer) -> None:
+    """What a parent has SIGTERM ignored for, as for SIGINT, is not ended by it."""
+    asked, go = threading.Event(), threading.Event()
+
+    def start(request: object, context: grpc.ServicerContext) -> pb.StartJobResponse:
+        asked.set()
+        go.wait(DEADLINE_SECONDS)
+        return pb.StartJobResponse(job_id=uuid.uuid4().bytes)
+
+    peer.servicer.on_start = start
+    ignoring = (
+        "import os, signal, sys\n"
+        "for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'jobby_cli', *sys.argv[1:]])"
+    )
+    with jobby.spawn("start", "x", python=("-c", ignoring)) as running:
+        assert asked.wait(DEADLINE_SECONDS)
+        running.send(signal.SIGINT)
+        running.send(signal.SIGTERM)
+        go.set()
+        done = running.end()
+    assert (done.code, done.err) == (0, "")
