@@ -101,5 +101,12 @@ def start(
             # Before the line: whoever reads it may at once ask for "the last one".
             session.recent.add(scope, job_id, command)
         finally:
-            text = str(job_id)
-            write_line(json.dumps({"job_id": text}) if as_json else f"Job Started! Id: {text}")
+            _tell(str(job_id), as_json=as_json)
+
+
+def _tell(job_id: str, *, as_json: bool) -> None:
+    try:
+        write_line(json.dumps({"job_id": job_id}) if as_json else f"Job Started! Id: {job_id}")
+    except CommandError as error:
+        text = f"the job runs, and its id is {job_id}, but {error}"
+        raise CommandError(text, error.exit_code) from error
