@@ -167,6 +167,12 @@ def test_the_shell_completes_verbs_and_options(bare: Cli) -> None:
     assert completions(bare, "bash", "output", "--type", "std") == ["plain,stdout", "plain,stderr"]
 
 
+@pytest.mark.parametrize("option", ["--ca", "--cert", "--key", "--config"])
+def test_the_shell_completes_file_names(bare: Cli, option: str) -> None:
+    """Where a file is due, the shell is told to offer its own names."""
+    assert completions(bare, "bash", option, "cl") == ["file,cl"]
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_shell_completes_recent_ids(jobby: Cli, shell: str) -> None:
     """Ids of jobs started from here are offered, the last first, and those that fit."""
