@@ -164,6 +164,20 @@ def test_the_profile_of_a_client(bare: Cli) -> None:
     assert alice.serial_number != zoe.serial_number
 
 
+def test_the_profile_of_all_leaves(bare: Cli) -> None:
+    """Server and clients: P-256, SHA-256, and critically no CA."""
+    assert bare("certs", "init").code == 0
+    assert bare("certs", "client", "bob").code == 0
+    for name in ("server.cert", "client.cert", "bob.cert"):
+        leaf = load(bare.folder / name)
+        key = leaf.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        assert isinstance(key.curve, ec.SECP256R1)
+        assert isinstance(leaf.signature_hash_algorithm, hashes.SHA256)
+        basic = leaf.extensions.get_extension_for_class(x509.BasicConstraints)
+        assert (basic.critical, basic.value.ca) == (True, False)
+
+
 def test_days_count_from_now_and_start_a_minute_ago(bare: Cli) -> None:
     """--days is the end; the start is a little back, for clocks that are behind."""
     before = datetime.now(UTC) - timedelta(seconds=1)
@@ -213,6 +227,84 @@ def test_force_replaces_everything(bare: Cli) -> None:
     assert stat.S_IMODE((bare.folder / "client.key").stat().st_mode) == 0o600
 
 
+# Runs the command; as the server's new certificate goes to its place, `$MEANWHILE` happens.
+EXCHANGING = (
+    "-c",
+    (
+        "import os, signal, sys\n"
+        "def meanwhile(event, args):\n"
+        "    if event == 'os.rename' and str(args[1]).endswith('server.cert'):\n"
+        "        exec(os.environ.pop('MEANWHILE', ''))\n"
+        "sys.addaudithook(meanwhile)\n"
+        "from jobby_cli.main import main\n"
+        "sys.exit(main())\n"
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "code", "said"),
+    [
+        ("os.unlink(args[0])", 74, "No such file"),
+        ("raise KeyboardInterrupt", 130, "interrupted"),
+        ("raise SystemExit(143)", 143, ""),
+    ],
+)
+def test_a_replacement_that_fails_midway_costs_nothing(
+    bare: Cli, meanwhile: str, code: int, said: str
+) -> None:
+    """--force, and a later file cannot go to its place: all the old ones are there again."""
+    assert bare("certs", "init").code == 0
+    before = contents(bare.folder)
+    done = bare("certs", "init", "--force", python=EXCHANGING, env={"MEANWHILE": meanwhile})
+    assert done.code == code
+    assert said in done.err
+    assert contents(bare.folder) == before
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_does_not_cut_a_replacement(bare: Cli, number: str, code: int) -> None:
+    """Ctrl-c or SIGTERM while files are being replaced is heard when all of them are new."""
+    assert bare("certs", "init").code == 0
+    before = contents(bare.folder)
+    kill = f"os.kill(os.getpid(), signal.{number})"
+    done = bare("certs", "init", "--force", python=EXCHANGING, env={"MEANWHILE": kill})
+    assert done.code == code
+    after = contents(bare.folder)
+    assert set(after) == MADE
+    assert all(before[name] != after[name] for name in MADE)
+
+
+def test_an_old_file_that_cannot_return_is_named(bare: Cli) -> None:
+    """Somebody puts a folder into a file's place: the old file is kept, and where is said."""
+    assert bare("certs", "init").code == 0
+    before = contents(bare.folder)
+    env = {"MEANWHILE": "os.mkdir(args[1])"}
+    done = bare("certs", "init", "--force", python=EXCHANGING, env=env)
+    assert done.code == 74
+    (bare.folder / "server.cert").rmdir()
+    after = contents(bare.folder)
+    (aside,) = after.keys() - MADE
+    assert aside in done.err
+    assert after.pop(aside) == before.pop("server.cert")
+    assert after == before
+
+
+def test_an_old_file_that_cannot_go_is_named(bare: Cli) -> None:
+    """All is new, but an old file is still there: that it is has to be known, and where."""
+    assert bare("certs", "init").code == 0
+    before = contents(bare.folder)
+    swap = "import glob; (old,) = glob.glob('ca.key.*.old'); os.remove(old); os.mkdir(old)"
+    done = bare("certs", "init", "--force", python=EXCHANGING, env={"MEANWHILE": swap})
+    assert done.code == 74
+    (old,) = bare.folder.glob("*.old")
+    assert f"remove {old.name}" in done.err
+    old.rmdir()
+    after = contents(bare.folder)
+    assert set(after) == MADE
+    assert all(before[name] != after[name] for name in MADE)
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_a_full_disk_leaves_everything_as_it_was(bare: Cli, force: bool) -> None:
     """All or nothing: when a later file cannot be written, the earlier ones go, too."""
@@ -246,6 +338,17 @@ def test_a_folder_that_is_made_for_it(bare: Cli) -> None:
     done = bare("certs", "init", "file/x")
     assert done.code == 74
     assert "Not a directory" in done.err
+
+
+def test_a_folder_of_any_name_is_told(bare: Cli) -> None:
+    """A folder's name that is not UTF-8, or holds control characters, is shown escaped."""
+    for name, shown in ((b"caf\xe9", "caf\\udce9"), (b"\x1b[31m", "\\x1b[31m")):
+        done = bare("certs", "init", name)
+        assert (done.code, done.err) == (0, "")
+        assert f"/{shown}:\n" in done.out.decode()
+        done = bare("certs", "client", "bob", "--dir", name)
+        assert (done.code, done.err) == (0, "")
+        assert f"/{shown}: bob.cert and bob.key\n" in done.out.decode()
 
 
 def test_a_client_needs_the_ca(bare: Cli) -> None:

@@ -1,4 +1,4 @@
-import os
+import signal
 import socket
 import ssl
 import threading
@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 
 from jobby_cli.failures import exit_code_of
 from jobby_cli.printable import printable
-from jobby_client import errors
+from jobby_client import Client, errors
 from jobby_proto.v1 import jobby_pb2 as pb
 
 JOB = str(uuid.uuid4())
@@ -119,6 +119,18 @@ def test_no_such_host(jobby: Cli) -> None:
     done = jobby("--server", "no-such-host.invalid:1", "status", JOB)
     assert done.code == 69
     assert "no-such-host.invalid" in done.err
+
+
+@pytest.mark.parametrize("host", ["no..name", ".example", f"{'x' * 64}.example"])
+def test_a_host_that_is_no_name(jobby: Cli, ca: Authority, host: str) -> None:
+    """What cannot be a host's name isn't there either: 69, the name, and an error of ours."""
+    for verb in (["start", "x"], ["status", JOB], ["output", JOB]):
+        done = jobby("--server", f"{host}:1", *verb)
+        assert done.code == 69
+        assert f"there is no machine called {host}" in done.err
+    with Client(f"{host}:1", ca.credentials()) as client:
+        with pytest.raises(errors.UnavailableError):
+            client.status(JOB)
 
 
 def test_a_host_called_like_a_scheme_is_a_host(jobby: Cli) -> None:
@@ -353,8 +365,11 @@ def test_say_survives_a_closed_stderr(jobby: Cli) -> None:
     assert (done.code, done.out) == (64, b"")
 
 
-def test_ctrl_c_in_a_start_says_what_is_not_known(jobby: Cli, peer: Peer) -> None:
-    """An interrupted start may have started the job: 130, and that is said."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_a_start_says_what_is_not_known(
+    jobby: Cli, peer: Peer, number: signal.Signals, code: int
+) -> None:
+    """A start that ctrl-c or SIGTERM ends may have started the job: that is said, with its id."""
     asked, go = threading.Event(), threading.Event()
 
     def start(request: object, context: grpc.ServicerContext) -> pb.StartJobResponse:
@@ -363,10 +378,34 @@ def test_ctrl_c_in_a_start_says_what_is_not_known(jobby: Cli, peer: Peer) -> Non
         return pb.StartJobResponse(job_id=uuid.uuid4().bytes)
 
     peer.servicer.on_start = start
-    with jobby.on_terminal("start", "x") as (running, keyboard):
+    with jobby.spawn("start", "x", "--request-id", "mine") as running:
         assert asked.wait(DEADLINE_SECONDS)
-        os.write(keyboard, b"\x03")
+        running.send(number)
         done = running.end()
     go.set()
-    assert done.code == 130
-    assert "may have been started" in done.err
+    assert (done.code, done.out) == (code, b"")
+    assert "may have been started; with --request-id mine the same" in done.err
+
+
+def test_a_signal_that_was_ignored_stays_ignored(jobby: Cli, peer: Peer) -> None:
+    """What a parent has SIGTERM ignored for, as for SIGINT, is not ended by it."""
+    asked, go = threading.Event(), threading.Event()
+
+    def start(request: object, context: grpc.ServicerContext) -> pb.StartJobResponse:
+        asked.set()
+        go.wait(DEADLINE_SECONDS)
+        return pb.StartJobResponse(job_id=uuid.uuid4().bytes)
+
+    peer.servicer.on_start = start
+    ignoring = (
+        "import os, signal, sys\n"
+        "for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'jobby_cli', *sys.argv[1:]])"
+    )
+    with jobby.spawn("start", "x", python=("-c", ignoring)) as running:
+        assert asked.wait(DEADLINE_SECONDS)
+        running.send(signal.SIGINT)
+        running.send(signal.SIGTERM)
+        go.set()
+        done = running.end()
+    assert (done.code, done.err) == (0, "")

@@ -166,6 +166,21 @@ def test_a_full_disk_is_told(jobby: Cli, verb: list[str]) -> None:
     assert done.err.count("\n") == 1
 
 
+def test_a_start_that_cannot_print_its_id_says_it(jobby: Cli, peer: Peer) -> None:
+    """The job runs, though its id cannot be written: the error has it, and it is remembered."""
+    peer.servicer.on_start = lambda request, context: pb.StartJobResponse(
+        job_id=uuid.UUID(JOB).bytes
+    )
+    for words in (["start", "x"], ["start", "--json", "x"]):
+        with open("/dev/full", "wb") as full:
+            done = jobby(*words, stdout=full.fileno())
+        assert done.code == 74
+        assert f"the job runs, and its id is {JOB}" in done.err
+        assert "No space left on device" in done.err
+        assert done.err.count("\n") == 1
+    assert JOB in jobby.recent.read_text()
+
+
 def test_a_closed_stdout_is_told(jobby: Cli) -> None:
     """`>&-`: no other file of the process gets the output in its place."""
     for verb in ("output", "status"):

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 
@@ -81,6 +83,51 @@ def test_a_config_file_that_was_named_has_to_be_there(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="named by JOBBY_CONFIG"):
         load(NOTHING, None, {"JOBBY_CONFIG": missing})
     assert load(NOTHING, None, {"XDG_CONFIG_HOME": str(tmp_path)}).address.port == 50051
+
+
+def test_a_home_that_is_none_hinders_nothing(bare: Cli, tmp_path: Path) -> None:
+    """HOME is a file: a config file that nobody named counts as absent, a named one doesn't."""
+    for home in ("/dev/null", str(tmp_path / "none")):
+        assert load(NOTHING, None, {"XDG_CONFIG_HOME": home}).address.port == 50051
+        env = {"HOME": home, "XDG_CONFIG_HOME": ""}
+        assert "CA certificates ca.cert" in bare("status", JOB, env=env).err
+    for named in ("/dev/null/c.toml", str(tmp_path / "none")):
+        with pytest.raises(CommandError, match="named by JOBBY_CONFIG") as caught:
+            load(NOTHING, None, {"JOBBY_CONFIG": named})
+        assert caught.value.exit_code == 78
+
+
+def test_a_home_that_may_not_be_entered_hinders_nothing(tmp_path: Path) -> None:
+    """Another user's HOME, as after `sudo -u`: no file there was meant, unless it was named."""
+    closed = tmp_path / "closed"
+    (closed / "jobby").mkdir(parents=True)
+    config = closed / "jobby" / "config.toml"
+    config.write_text('server = "file:1"')
+    closed.chmod(0)
+    program = (
+        "import os, sys\n"
+        "from jobby_cli import profile\n"
+        "if os.geteuid() == 0: os.seteuid(65534)\n"
+        "nothing = dict.fromkeys(profile.SETTINGS)\n"
+        "try: print(profile.load(nothing, sys.argv[2] or None, {'XDG_CONFIG_HOME': sys.argv[1]})"
+        ".address)\n"
+        "except profile.CommandError as error: print(error)\n"
+    )
+    said = []
+    for named in ("", str(config)):
+        command = [sys.executable, "-c", program, str(closed), named]
+        said.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    closed.chmod(0o700)
+    assert said[0] == "localhost:50051\n"
+    assert "named by --config" in said[1]
+    assert "Permission denied" in said[1]
+
+
+def test_a_config_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """One that is there was meant: in the default place, too, it is not passed over."""
+    (tmp_path / "jobby" / "config.toml").mkdir(parents=True)
+    with pytest.raises(CommandError, match="Is a directory"):
+        load(NOTHING, None, {"XDG_CONFIG_HOME": str(tmp_path)})
 
 
 def test_an_error_names_where_a_value_came_from(jobby: Cli, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cli_kit import Authority, Cli, Peer, serving, write_files
 
-from jobby_cli.recent import MOST_JOBS, Recent, Scope
+from jobby_cli.recent import MOST_IN_ALL, MOST_JOBS, Recent, Scope
 
 HERE = Scope("localhost:50051", "commonName=alice")
 
@@ -43,18 +43,38 @@ def test_arguments_are_not_kept(jobby: Cli) -> None:
     assert "hunter2" not in jobby.recent.read_text()
 
 
-def test_the_list_has_an_end(tmp_path: Path) -> None:
-    """Only so many are kept, the last ones."""
-    path = tmp_path / "recent.json"
-    recent = Recent(path)
-    recent.add(HERE, uuid.uuid4(), "x")
+def filled(path: Path, count: int, scope: Scope) -> list[dict[str, str]]:
+    """So many entries of one scope, as the file holds them."""
+    Recent(path).add(scope, uuid.uuid4(), "x")
     content = json.loads(path.read_text())
-    content["jobs"] *= MOST_JOBS
-    path.write_text(json.dumps(content))
-    last = uuid.uuid4()
-    recent.add(HERE, last, "x")
-    assert len(recent.jobs(HERE)) == MOST_JOBS
-    assert recent.jobs(HERE)[0][0] == last
+    path.unlink()
+    return [content["jobs"][0]] * count
+
+
+def test_the_list_has_an_end(tmp_path: Path) -> None:
+    """Only so many are kept of a user on a server, the last ones, and none of another's goes."""
+    path = tmp_path / "recent.json"
+    jobs = [each for n in "abc" for each in filled(path, MOST_JOBS, Scope(f"{n}:1", "CN=alice"))]
+    path.write_text(json.dumps({"version": 1, "jobs": jobs}))
+    recent, last = Recent(path), uuid.uuid4()
+    recent.add(Scope("b:1", "CN=alice"), last, "x")
+    recent.add(Scope("b:1", "CN=bob"), last, "x")
+    assert recent.jobs(Scope("b:1", "CN=alice"))[0][0] == last
+    for server in ("a:1", "b:1", "c:1"):
+        assert len(recent.jobs(Scope(server, "CN=alice"))) == MOST_JOBS
+    assert len(recent.jobs(Scope("b:1", "CN=bob"))) == 1
+
+
+def test_many_servers_do_not_let_it_grow_for_ever(tmp_path: Path) -> None:
+    """The whole list has an end, too: the oldest go, whosever they are."""
+    path = tmp_path / "recent.json"
+    scopes = [Scope(f"localhost:{n}", "CN=alice") for n in range(1, 12)]
+    jobs = [each for scope in scopes for each in filled(path, MOST_JOBS, scope)]
+    path.write_text(json.dumps({"version": 1, "jobs": jobs}))
+    Recent(path).add(HERE, uuid.uuid4(), "x")
+    assert len(json.loads(path.read_text())["jobs"]) == MOST_IN_ALL
+    assert len(Recent(path).jobs(HERE)) == 1
+    assert not Recent(path).jobs(scopes[0])
 
 
 def test_commands_at_once_lose_nothing(tmp_path: Path) -> None:

@@ -129,10 +129,14 @@ def test_help_shows_an_example(bare: Cli, verb: str) -> None:
 
 
 def test_help_is_the_same_everywhere(bare: Cli) -> None:
-    """The list of verbs is complete, and so is the list of exit codes."""
+    """The list of verbs is complete, and the exit codes are those of the README."""
     shown = bare("--help").out.decode()
-    for word in (*VERBS, "64", "65", "66", "69", "70", "74", "75", "77", "78", "130"):
-        assert word in shown
+    for verb in VERBS:
+        assert verb in shown
+    page = (Path(__file__).parents[1] / "README.md").read_text()
+    codes = re.findall(r"^\| (\d+) \|", page, re.MULTILINE)
+    listed = shown.partition("Exit codes:")[2].partition("Example:")[0]
+    assert re.findall(r"\d+", listed) == codes != []
 
 
 def test_the_version_is_the_packages(bare: Cli) -> None:
@@ -165,6 +169,12 @@ def test_the_shell_completes_verbs_and_options(bare: Cli) -> None:
     assert completions(bare, "bash", "st") == ["plain,start", "plain,status", "plain,stop"]
     assert completions(bare, "bash", "output", "--ty") == ["plain,--type"]
     assert completions(bare, "bash", "output", "--type", "std") == ["plain,stdout", "plain,stderr"]
+
+
+@pytest.mark.parametrize("option", ["--ca", "--cert", "--key", "--config"])
+def test_the_shell_completes_file_names(bare: Cli, option: str) -> None:
+    """Where a file is due, the shell is told to offer its own names."""
+    assert completions(bare, "bash", option, "cl") == ["file,cl"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -53,6 +53,26 @@ def test_limits_that_are_none_are_told(ca: Authority, peer: Peer, options: dict[
     assert not peer.servicer.starts
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"timeout_seconds": 0}, "has to be more than 0"),
+        ({"timeout_seconds": float("nan")}, "has to be more than 0"),
+        ({"timeout_seconds": 1e30}, "is too long: .*; give 18446744073709551 or less"),
+        ({"timeout_seconds": float("inf")}, "is too long"),
+        ({"max_output_bytes": 0}, "is out of range: 0; give 1 or more"),
+        ({"max_output_bytes": 2**64}, "is out of range: .*; give 18446744073709551615 or less"),
+    ],
+)
+def test_the_way_out_of_a_limit_leads_there(
+    ca: Authority, options: dict[str, Any], said: str
+) -> None:
+    """Too little is told as too little, and too much as too much."""
+    with Client("localhost:1", ca.credentials()) as client:
+        with pytest.raises(InvalidRequestError, match=said):
+            client.start("x", **options)
+
+
 def test_a_beginning_that_is_none_is_told(ca: Authority, peer: Peer) -> None:
     """An offset or tail out of range, or both, is an error before anything is sent."""
     wrong: list[dict[str, Any]] = [

@@ -1,4 +1,4 @@
-"""Owns what the shell is offered for an id: the recent jobs. Loads no grpc, and never complains."""
+"""Owns what the shell is offered: recent jobs, files. Loads no grpc, and never complains."""
 
 import os
 from collections.abc import Sequence
@@ -13,6 +13,14 @@ from jobby_cli.session import Session
 
 COMPLETE_VARIABLE: Final = "_JOBBY_COMPLETE"
 """The variable by which the shell's script asks for completions; click gives it its meaning."""
+
+
+def complete_file(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> Sequence[CompletionItem]:
+    """Leaves it to the shell, which offers the names of files."""
+    del context, parameter
+    return [CompletionItem(incomplete, type="file")]
 
 
 def complete_job(

@@ -50,10 +50,14 @@ def occupy_standard_descriptors() -> None:
 
 
 def end_by_sigterm() -> None:
-    """Makes SIGTERM end the process orderly, so that half-written files are removed."""
+    """Makes SIGTERM end the process orderly, so that half-written files are removed.
+
+    Not if it is ignored: that was meant for what the process does, too.
+    """
 
     def on_sigterm(number: int, frame: FrameType | None) -> None:
         del frame
         raise SystemExit(128 + number)
 
-    signal.signal(signal.SIGTERM, on_sigterm)
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, on_sigterm)

@@ -12,7 +12,7 @@ from click.shell_completion import shell_complete
 
 from jobby_cli import environment
 from jobby_cli.arguments import DASHES_HINT
-from jobby_cli.completion import COMPLETE_VARIABLE
+from jobby_cli.completion import COMPLETE_VARIABLE, complete_file
 from jobby_cli.failures import (
     EX_INTERRUPTED,
     EX_IO,
@@ -33,9 +33,9 @@ Each option is also taken from JOBBY_SERVER, JOBBY_CA, JOBBY_CERT, JOBBY_KEY
 and JOBBY_CONFIG, then from the config file (server = "…", ca = "…").
 \b
 Exit codes: 0 all is well, 64 usage, 65 the command cannot be started,
-66 no such job, 69 server unavailable or output cut short, 70 server defect,
+66 no such job, 69 server unavailable or output cut short, 70 a defect,
 74 output lost or not writable, 75 the server is at a limit, 77 refused,
-78 bad local configuration, 130 ctrl-c.
+78 bad local configuration, 130 ctrl-c, 143 SIGTERM.
 \b
 Example:  jobby start echo hello  &&  jobby output
 """
@@ -77,12 +77,28 @@ def _version(context: click.Context, parameter: click.Parameter, wanted: bool) -
 @click.option(
     "--server", metavar="HOST:PORT", help=f"Where the server is.  [default: {DEFAULT_SERVER}]"
 )
-@click.option("--ca", metavar="FILE", help="The server's CA.  [default: ca.cert, or ca.crt]")
-@click.option("--cert", metavar="FILE", help="Your certificate.  [default: client.cert]")
-@click.option("--key", metavar="FILE", help="Its private key.  [default: client.key]")
+@click.option(
+    "--ca",
+    metavar="FILE",
+    shell_complete=complete_file,
+    help="The server's CA.  [default: ca.cert, or ca.crt]",
+)
+@click.option(
+    "--cert",
+    metavar="FILE",
+    shell_complete=complete_file,
+    help="Your certificate.  [default: client.cert]",
+)
+@click.option(
+    "--key",
+    metavar="FILE",
+    shell_complete=complete_file,
+    help="Its private key.  [default: client.key]",
+)
 @click.option(
     "--config",
     metavar="FILE",
+    shell_complete=complete_file,
     help="Settings in TOML.  [default: $XDG_CONFIG_HOME/jobby/config.toml]",
 )
 @click.option(

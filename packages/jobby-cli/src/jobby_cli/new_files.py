@@ -2,7 +2,8 @@
 
 import os
 import secrets
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,8 @@ def write(folder: Path, files: Mapping[str, NewFile], *, replace: bool) -> None:
     """Writes all files, or none when one of them fails; makes the folder.
 
     A secret is readable by its owner alone from its first byte on. Without
-    `replace`, a file that appeared in the meantime is not touched either.
+    `replace`, a file that appeared in the meantime is not touched either. With
+    it, old and new files are never mixed.
 
     Raises:
         CommandError: they cannot be written.
@@ -68,9 +70,7 @@ def write(folder: Path, files: Mapping[str, NewFile], *, replace: bool) -> None:
                 stream.flush()
                 os.fsync(fd)
         if replace:
-            for path, name in zip(tuple(made), files, strict=True):
-                os.replace(path, folder / name)
-                made.remove(path)
+            _exchange([folder / name for name in files], made)
     except BaseException as error:
         for path in made:
             with suppress(OSError):
@@ -82,6 +82,69 @@ def write(folder: Path, files: Mapping[str, NewFile], *, replace: bool) -> None:
                 EX_IO,
             ) from error
         raise
+
+
+def _exchange(places: list[Path], made: list[Path]) -> None:
+    """Moves what was made to its places; should one fail, what was there before returns.
+
+    Raises:
+        OSError: one cannot be moved, and all is as it was.
+        CommandError: one cannot be moved, and something old cannot return or be removed.
+    """
+    olds: dict[Path, Path] = {}
+    moved: list[Path] = []
+    # Ctrl-c and SIGTERM wait until the files are all old or all new.
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        for place, path in zip(places, made, strict=True):
+            if os.path.lexists(place):
+                old = path.with_name(f"{path.name}.old")
+                os.rename(place, old)
+                olds[place] = old
+        for place, path in zip(places, made, strict=True):
+            os.rename(path, place)
+            moved.append(place)
+    except BaseException as error:
+        _put_back(olds, moved, error)
+        raise
+    else:
+        _remove(olds.values())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+
+
+def _put_back(olds: Mapping[Path, Path], moved: list[Path], error: BaseException) -> None:
+    for place in moved:
+        with suppress(OSError):
+            place.unlink()
+    kept = []
+    for place, old in olds.items():
+        try:
+            os.replace(old, place)
+        except OSError:
+            kept.append(old)
+    if kept:
+        cause = getattr(error, "strerror", None) or type(error).__name__
+        raise CommandError(
+            f"cannot replace the files in {kept[0].parent}: {cause}; what was there before is "
+            f"now called {_listed([old.name for old in kept])}, so rename it",
+            EX_IO,
+        ) from error
+
+
+def _remove(olds: Iterable[Path]) -> None:
+    left = []
+    for old in olds:
+        try:
+            old.unlink()
+        except OSError:
+            left.append(old)
+    if left:
+        raise CommandError(
+            f"the files in {left[0].parent} are new, but what was there before could not be "
+            f"removed; remove {_listed([old.name for old in left])}",
+            EX_IO,
+        )
 
 
 def _listed(names: list[str]) -> str:

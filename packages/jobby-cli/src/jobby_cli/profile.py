@@ -125,13 +125,13 @@ def _read_config(config: str | None, environment: Mapping[str, str]) -> Mapping[
         start += f" (named by {'--config' if config else 'JOBBY_CONFIG'})"
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        if not named:
-            return {}
-        raise CommandError(
-            f"{start}: there is no such file; correct the name", EX_CONFIG
-        ) from error
     except OSError as error:
+        # Nobody meant a file that isn't there, or is behind a HOME that is no folder of ours.
+        if not named and not os.path.exists(path):
+            return {}
+        if isinstance(error, FileNotFoundError):
+            text = f"{start}: there is no such file; correct the name"
+            raise CommandError(text, EX_CONFIG) from error
         text = f"{start}: {error.strerror or error}; make it readable, or name another"
         raise CommandError(text, EX_CONFIG) from error
     except ValueError as error:  # neither TOML nor UTF-8, or no path at all

@@ -20,6 +20,11 @@ from typing import Final, Self
 from jobby_cli.failures import say
 
 MOST_JOBS: Final = 500
+"""How many jobs are remembered in one scope."""
+
+MOST_IN_ALL: Final = 5000
+"""How many are remembered altogether, so that the file stays small."""
+
 _VERSION: Final = 1
 
 
@@ -51,6 +56,11 @@ class Entry:
     subject: str
     id: str
     command: str
+
+    @property
+    def scope(self) -> Scope:
+        """Where its id is looked up."""
+        return Scope(self.server, self.subject)
 
 
 class _UnreadableError(Exception):
@@ -86,7 +96,7 @@ class Recent:
                 f"ignoring the list of recent jobs {self._path}: {error}; delete it to start anew"
             )
             return []
-        mine = [e for e in entries if (e.server, e.subject) == (scope.server, scope.subject)]
+        mine = [entry for entry in entries if entry.scope == scope]
         return [(uuid.UUID(entry.id), entry.command) for entry in reversed(mine)]
 
     def add(self, scope: Scope, job_id: uuid.UUID, command: str) -> None:
@@ -97,7 +107,7 @@ class Recent:
                 raise FileNotFoundError(errno.ENOENT, "this user has no home")
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._locked():
-                self._write([*self._read_or_set_aside(), entry][-MOST_JOBS:])
+                self._write(_kept([*self._read_or_set_aside(), entry]))
         except OSError as error:
             self._tell(
                 f"cannot remember the job in {self._path}: {error.strerror or error}; "
@@ -156,3 +166,12 @@ class Recent:
             yield
         finally:
             os.close(fd)
+
+
+def _kept(entries: list[Entry]) -> list[Entry]:
+    """Returns what is remembered of `entries` after the last of them was added."""
+    scope = entries[-1].scope
+    mine = [place for place, entry in enumerate(entries) if entry.scope == scope]
+    forgotten = set(mine[:-MOST_JOBS])
+    kept = [entry for place, entry in enumerate(entries) if place not in forgotten]
+    return kept[-MOST_IN_ALL:]

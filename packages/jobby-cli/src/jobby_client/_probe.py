@@ -50,7 +50,7 @@ def probe(address: Address, credentials: Credentials) -> Finding:
     """Connects once more and says where that ends; takes some seconds at most."""
     try:
         connection = socket.create_connection((address.host, address.port), _TIMEOUT_SECONDS)
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):  # the latter from IDNA: an empty or too long label
         return Finding(
             Verdict.NO_SERVER,
             f"there is no machine called {address.host}",

@@ -39,9 +39,13 @@ def start(
         _check_range(action, "max_output_bytes", max_output_bytes, least=1)
         request.max_output_bytes = max_output_bytes
     if timeout_seconds is not None:
-        if not 0 < timeout_seconds < _MOST / 1000:
+        if not timeout_seconds > 0:  # nor is NaN
             cause = f"timeout_seconds has to be more than 0, not {timeout_seconds}"
             raise InvalidRequestError(action, cause, "leave it out for none")
+        if timeout_seconds >= _MOST / 1000:
+            cause = f"timeout_seconds is too long: {timeout_seconds}"
+            way_out = f"give {_MOST // 1000} or less, or leave it out for none"
+            raise InvalidRequestError(action, cause, way_out)
         request.timeout_ms = max(1, round(timeout_seconds * 1000))
     return request
 
@@ -94,6 +98,5 @@ def _check_text(action: str, text: str) -> None:
 
 def _check_range(action: str, name: str, value: int, *, least: int) -> None:
     if not least <= value <= _MOST:
-        raise InvalidRequestError(
-            action, f"{name} is out of range: {value}", f"give {least} or more"
-        )
+        way_out = f"give {least} or more" if value < least else f"give {_MOST} or less"
+        raise InvalidRequestError(action, f"{name} is out of range: {value}", way_out)

@@ -10,6 +10,7 @@ import click
 from jobby_cli import names, new_files
 from jobby_cli.failures import EX_CONFIG, CommandError
 from jobby_cli.new_files import NewFile
+from jobby_cli.printable import printable
 from jobby_cli.stdout import write_line
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def init(
     files |= _leaf_files("client", authority.client(client_name, orgs, units, until))
     new_files.write(folder, files, replace=force)
     write_line(
-        f"Made in {folder.absolute()}:\n"
+        f"Made in {printable(str(folder.absolute()))}:\n"
         "  ca.crt, ca.cert           the CA's certificate, for servers and for clients\n"
         "  ca.key                    the CA's key: keep it to yourself\n"
         f"  server.cert, server.key   for {', '.join((*LOCAL_HOSTS, *hosts))}\n"
@@ -177,7 +178,7 @@ def client(
         raise CommandError(text, EX_CONFIG)
     files = _leaf_files(name, authority.client(name, orgs, units, until))
     new_files.write(folder, files, replace=force)
-    write_line(f"Made in {folder.absolute()}: {' and '.join(files)}")
+    write_line(f"Made in {printable(str(folder.absolute()))}: {' and '.join(files)}")
 
 
 def _require_cryptography() -> None:

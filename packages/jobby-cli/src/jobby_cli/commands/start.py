@@ -8,7 +8,7 @@ import uuid
 import click
 
 from jobby_cli.arguments import command_line
-from jobby_cli.failures import EX_INTERRUPTED, EX_UNAVAILABLE, CommandError
+from jobby_cli.failures import EX_INTERRUPTED, EX_TERMINATED, EX_UNAVAILABLE, CommandError
 from jobby_cli.options import read_by
 from jobby_cli.quantities import size, some_seconds
 from jobby_cli.session import Session
@@ -93,12 +93,20 @@ def start(
         except UnknownStartError as error:
             text = f"cannot {error.action}: {error.cause}; the job may have been started; {again}"
             raise CommandError(text, EX_UNAVAILABLE) from None
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit) as error:  # ctrl-c, SIGTERM
             text = f"interrupted before the server answered; the job may have been started; {again}"
-            raise CommandError(text, EX_INTERRUPTED) from None
+            exit_code = EX_INTERRUPTED if isinstance(error, KeyboardInterrupt) else EX_TERMINATED
+            raise CommandError(text, exit_code) from None
         try:
             # Before the line: whoever reads it may at once ask for "the last one".
             session.recent.add(scope, job_id, command)
         finally:
-            text = str(job_id)
-            write_line(json.dumps({"job_id": text}) if as_json else f"Job Started! Id: {text}")
+            _tell(str(job_id), as_json=as_json)
+
+
+def _tell(job_id: str, *, as_json: bool) -> None:
+    try:
+        write_line(json.dumps({"job_id": job_id}) if as_json else f"Job Started! Id: {job_id}")
+    except CommandError as error:
+        text = f"the job runs, and its id is {job_id}, but {error}"
+        raise CommandError(text, error.exit_code) from error
