@@ -4,6 +4,7 @@ from typing import Any
 
 from bench.figure import Case, Figure, Goal, Values
 from bench.servers import GO, Servers
+from bench.workers import raw_tls
 
 RAW = "raw TLS 1.3 in Python"
 UNFOLLOWED = "not followed"
@@ -51,12 +52,12 @@ def cases(servers: Servers) -> list[Case]:
 
     def raw() -> Values:
         with place.scratch() as folder:
-            arguments = {
-                "path": str(folder / "file"),
-                "folder": str(folder),
-                "size": scale.stream,
-            }
-            return place.work(place.installed.client, "raw_tls", "receive", arguments)
+            settings = folder / "openssl.cnf"
+            settings.write_text(raw_tls.settings())
+            path = str(folder / "file")
+            arguments = {"path": path, "folder": str(folder), "size": scale.stream}
+            more = {"OPENSSL_CONF": str(settings)}
+            return place.work(place.installed.client, "raw_tls", "receive", arguments, more)
 
     def lines(followed: bool, rate: int) -> dict[str, Any]:
         return {"count": scale.lines, "rate": rate, "followed": followed}
