@@ -66,8 +66,28 @@ def test_who_is_missing_is_named_where_a_goal_hangs_on_it() -> None:
     results = _results([5.0], [None], Goal(0.9, True, "cat"))
     results.failures["cat"] = "missing"
     (row,) = table.rows([results])
-    assert table.cells(row)[-1] == "missing"
+    assert table.cells(row)[-1] == "cat: missing"
     assert row.reached is None
+
+
+def test_who_failed_is_named_once_where_no_goal_hangs_on_it() -> None:
+    """A peer does not vanish from the table because nothing is promised of it."""
+    results = Results(
+        Case("work", (Figure("a", "a", ""), Figure("b", "b", "")), {"Jobby": dict, "cat": dict}),
+        {"Jobby": [{"a": 1.0, "b": 2.0}], "cat": [None]},
+        {"cat": "too many open files"},
+    )
+    first, second = map(table.cells, table.rows([results]))
+    assert first[-1] == "cat: too many open files"
+    assert second[-1] == ""
+
+
+def test_a_round_that_failed_hides_no_verdict() -> None:
+    """The others decide, and it is told beside what they say."""
+    results = _results([5.0, 6.0], [10.0, None], Goal(0.9, True, "cat"))
+    results.failures["cat"] = "no space left"
+    (row,) = table.rows([results])
+    assert table.cells(row)[-1] == "**not reached**; cat in 1 of 2 rounds: no space left"
 
 
 def test_a_table_has_a_line_a_row() -> None:
