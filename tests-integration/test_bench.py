@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -188,3 +189,15 @@ def test_a_worker_that_fails_says_so() -> None:
     failing = ["sh", "-c", "echo first >&2; echo last >&2; exit 3"]
     with pytest.raises(UnableError, match="last"):
         place.output_of(failing, {"PATH": "/usr/bin:/bin"})
+
+
+def test_a_call_that_fails_is_the_reason(installed: Installed, tmp_path: Path) -> None:
+    """Its code and details on one line: the last line of gRPC's own text is a bracket."""
+    at = place.Place.at(installed, tmp_path, place.QUICK, {})
+    with at.scratch() as folder, socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        server = {"address": address, "pid": os.getpid(), "folder": str(folder)}
+        arguments = {"server": {**server, "emit": "", "gate": ""}, "count": 1}
+        with pytest.raises(UnableError, match=r"^UNAVAILABLE: .*Connection refused"):
+            at.work(installed.client, "calls", "status", arguments)

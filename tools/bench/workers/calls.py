@@ -1,15 +1,13 @@
 """Owns the measuring of single calls: StartJob and GetStatus, and what jobs cost the server."""
 
 import asyncio
-import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from bench.spread import quantile
-from bench.workers.client import DEADLINE_SECONDS, Calls, Server
+from bench.workers.client import DEADLINE_SECONDS, Calls, Server, main
 from bench.workers.process import children_cpu_seconds, cpu_seconds, rss_kib
 from jobby_proto.v1 import jobby_pb2 as pb2
 
@@ -141,13 +139,5 @@ def idle(server: Server, jobs: int, seconds: float) -> dict[str, float]:
     return values
 
 
-def main() -> None:
-    """Do the work that is named, for the server that is described."""
-    work = {each.__name__: each for each in (start, status, start_many, ended_jobs, growth, idle)}
-    arguments = json.loads(sys.argv[2])
-    server = Server(**arguments.pop("server"))
-    print(json.dumps(work[sys.argv[1]](server, **arguments)))
-
-
 if __name__ == "__main__":
-    main()
+    main(start, status, start_many, ended_jobs, growth, idle)

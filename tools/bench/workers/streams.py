@@ -1,15 +1,13 @@
 """Owns the measuring of output streams: how fast, how soon, and at what cost."""
 
 import asyncio
-import json
-import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 from bench.spread import quantile
-from bench.workers.client import Calls, Server, data_size
+from bench.workers.client import Calls, Server, data_size, main
 from bench.workers.process import cpu_seconds, rss_kib
 from jobby_proto.v1 import jobby_pb2 as pb2
 
@@ -34,14 +32,11 @@ def stream(server: Server, size: int, clients: int, live: bool) -> dict[str, flo
             totals[index] += data_size(message)
             messages[index] += 1
 
-    threads = [threading.Thread(target=read, args=(index,)) for index in range(clients)]
     before, begin = cpu_seconds(server.pid), time.monotonic()
     if live:
         job = calls[0].run("head", "-c", str(size), "/dev/zero")
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(clients) as threads:
+        list(threads.map(read, range(clients)))
     seconds, cpu = time.monotonic() - begin, cpu_seconds(server.pid) - before
     for channel in channels:
         channel.close()
@@ -192,13 +187,5 @@ def lines(server: Server, count: int, rate: int, followed: bool) -> dict[str, fl
     return {"writer_cpu_s": int(told) / 1e9, "server_cpu_s": cpu, "messages": messages}
 
 
-def main() -> None:
-    """Do the work that is named, for the server that is described."""
-    work = {each.__name__: each for each in (stream, latency, growth, idle_followers, lines)}
-    arguments = json.loads(sys.argv[2])
-    server = Server(**arguments.pop("server"))
-    print(json.dumps(work[sys.argv[1]](server, **arguments)))
-
-
 if __name__ == "__main__":
-    main()
+    main(stream, latency, growth, idle_followers, lines)
