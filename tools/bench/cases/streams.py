@@ -92,6 +92,10 @@ def cases(servers: Servers) -> list[Case]:
         Case(
             "followers",
             (
+                Figure(
+                    *("served", f"of {scale.followers:,} followers, served at once", ""),
+                    (Goal(scale.followers, True),),
+                ),
                 Figure("kib", "an idle follower: server memory", "KiB", (Goal(25, False),)),
                 Figure(
                     *("cpu_percent", f"{scale.followers:,} idle followers: server CPU", "%"),
