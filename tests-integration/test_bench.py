@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -132,6 +133,19 @@ def test_without_its_python_ray_is_missing(tmp_path: Path) -> None:
     assert "no ray" in peers.ray(Path(sys.executable)).missing
 
 
+def test_who_fails_in_any_way_takes_nobody_along() -> None:
+    """A peer may fail as it likes: the others are measured, and told."""
+
+    def fail() -> Values:
+        raise EOFError("no 'listening' in\nb''")
+
+    results = [Results(Case("work", (), {"cat": fail, "Jobby": lambda: {"rate": 1.0}}))]
+    command.measure(results, rounds=2)
+    assert results[0].rounds == {"cat": [None] * 2, "Jobby": [{"rate": 1.0}] * 2}
+    assert "\n" not in results[0].failures["cat"]
+    assert "EOFError" in results[0].failures["cat"]
+
+
 def test_one_round_of_one_case(installed: Installed, tmp_path: Path) -> None:
     """It drives the installed wheels, and tells the same in a table, in JSON and in a chart."""
     native, compiler = {name: tmp_path / name for name in ("emit", "spawn")}, peers.cat()
@@ -139,7 +153,8 @@ def test_one_round_of_one_case(installed: Installed, tmp_path: Path) -> None:
     go = peers.go_port(None)
     at = place.Place.at(installed, tmp_path, scale, native)
     chosen = [c for c in calls.cases(servers.Servers(at, None, go)) if c.name == "status"]
-    results = command.measure(chosen, rounds=1)
+    results = [Results(case) for case in chosen]
+    command.measure(results, rounds=1)
     assert results[0].failures == {"Go port": "missing"}
     head = command.system(tmp_path)
     command.tell(tmp_path / "out", head, command.present(installed, compiler, go, None), results)
@@ -149,11 +164,18 @@ def test_one_round_of_one_case(installed: Installed, tmp_path: Path) -> None:
     ET.parse(tmp_path / "out" / "bench.svg")
 
 
+_COMMAND = (ROOT / "tools" / "hatch", "run", "bench")
+
+
+def _environment() -> dict[str, str]:
+    # As from a shell: this variable would have hatch look in the tests' own environment.
+    return {name: value for name, value in os.environ.items() if name != "HATCH_ENV_ACTIVE"}
+
+
 def _bench(*options: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [ROOT / "tools" / "hatch", "run", "bench", *options],
-        # As from a shell: this variable would have hatch look in the tests' own environment.
-        env={name: value for name, value in os.environ.items() if name != "HATCH_ENV_ACTIVE"},
+        [*_COMMAND, *options],
+        env=_environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -173,6 +195,33 @@ def test_the_documented_command(tmp_path: Path) -> None:
     (rounds,) = json.loads((out / "bench.json").read_text())["cases"].values()
     assert sorted(rounds["rounds"]) == ["cat", "library"]
     assert not list(folder.iterdir())
+
+
+def test_who_is_ended_tells_what_there_is(tmp_path: Path) -> None:
+    """A long run that is interrupted was not for nothing, and says that it was interrupted."""
+    options = ("--quick", "--rounds", "1000", "--only", "lib-follow", "--out", tmp_path / "out")
+    with subprocess.Popen(
+        [*_COMMAND, *options],
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        try:
+            for line in running.stderr:
+                if line.startswith("round 2/"):
+                    break
+        finally:
+            os.killpg(running.pid, signal.SIGTERM)
+        told = running.stdout.read()
+    assert "incomplete: ended early, exit code 143" in told
+    assert (tmp_path / "out" / "bench.md").read_text() in told
+    (rounds,) = json.loads((tmp_path / "out" / "bench.json").read_text())["cases"].values()
+    assert rounds["rounds"]["cat"]
 
 
 def test_an_unknown_case_is_refused(tmp_path: Path) -> None:
