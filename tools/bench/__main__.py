@@ -169,7 +169,8 @@ def main() -> int:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) ignores SIGHUP
             signal.signal(number, _end_by)
     folder = options.folder or (IN_MEMORY if IN_MEMORY.is_dir() else Path(tempfile.gettempdir()))
-    head = system(folder.resolve())
+    folder = folder.resolve()
+    head = system(folder)
     scale = QUICK if options.quick else Scale()
     go = peers.go_port(options.go)
     with (

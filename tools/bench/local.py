@@ -15,7 +15,7 @@ from typing import Any
 from xmlrpc.client import ServerProxy
 
 from bench import peers
-from bench.figure import Values
+from bench.figure import UnableError, Values
 from bench.peers import MissingError
 from bench.place import Place, output_of
 from bench.spread import quantile
@@ -24,6 +24,7 @@ from support.program import Program
 from support.server import environment
 from support.waiting import DEADLINE_SECONDS, eventually
 
+_RAY_BYTES = 30
 STAMPS, EVERY_MS = 20, 50
 """What a follower is sent: enough to see a peer that looks once a second."""
 
@@ -106,8 +107,15 @@ def ray(place: Place, python: Path | None) -> Values:
     peer = peers.ray(python)
     if python is None or peer.missing:
         raise MissingError(peer)
-    # A short path of its own: Ray's sockets lie deep in it, and unix(7) leaves them 108 bytes.
-    with place.scratch() as folder, TemporaryDirectory(prefix="ray-") as short:
+    # Beside the run's folder, for a short path: Ray's sockets lie some 60 bytes deep in it, and
+    # unix(7) leaves them 108. Ray's processes may still write there when it is removed.
+    beside = place.folder.parent
+    if len(os.fsencode(beside)) > _RAY_BYTES:
+        raise UnableError(f"{beside}: longer than {_RAY_BYTES} bytes, too long for Ray's sockets")
+    with (
+        place.scratch() as folder,
+        TemporaryDirectory(prefix="r-", dir=beside, ignore_cleanup_errors=True) as short,
+    ):
         worker = Path(__file__).parent / "workers" / "ray_jobs.py"
         command: list[str | Path] = [python, worker, "3", short]
         values: Values = json.loads(output_of(command, environment(folder)).splitlines()[-1])
