@@ -8,7 +8,7 @@ from bench.servers import Servers
 
 
 def cases(servers: Servers) -> list[Case]:
-    """One case a kind; a figure of each size, for ours alone."""
+    """One case a kind; figures of each size."""
     place = servers.place
     scale = place.scale
     sizes = [size for size in (1, 10, 100, 1_000, 10_000) if size <= scale.jobs]
