@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from bench import chart, peers, place, servers, table
 from bench.cases import calls
 from bench.figure import Case, Figure, Goal, Results, UnableError, Values
 from bench.spread import Spread, quantile, ratios
+from bench.stamps import late
 
 from harness.cache import ROOT
 from harness.environments import Installed
@@ -125,6 +127,25 @@ def test_without_its_binaries_the_go_port_is_missing(tmp_path: Path) -> None:
     """It is named, with the way to have it."""
     assert "--go" in peers.go_port(None).missing
     assert str(tmp_path) in peers.go_port(tmp_path).missing
+
+
+def test_the_go_ports_versions_are_read_from_its_binaries(tmp_path: Path) -> None:
+    """Whoever reads the table knows which Go and which gRPC it is about."""
+    head = b"\xff Go buildinf:\x08\x02" + bytes(16)
+    (tmp_path / "jobbyport-server").write_bytes(b"go1.13\0" + head + b"\x08go1.19.8\xc4\x01")
+    (tmp_path / "loadgen").write_bytes(b"\0grpc-go/1.33.3 is")
+    assert peers.go_port(tmp_path).version == "go1.19.8, grpc-go/1.33.3"
+
+
+def test_stamps_are_told_from_other_words() -> None:
+    """The job is let go when it is heard of, and lines may come in pieces."""
+    begun: list[str] = []
+    now = str(time.time_ns()).encode()
+    chunks = [b"==> Press Ctrl-C\nrea", b"dy\n", now[:5], now[5:] + b"\n" + now, b"\n12 34\n"]
+    assert len(late(chunks, 2, lambda: begun.append("now"))) == 2
+    assert begun == ["now"]
+    with pytest.raises(EOFError, match="2 of 3"):
+        late(chunks, 3, lambda: None)
 
 
 def test_without_its_python_ray_is_missing(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
         "--out", type=Path, metavar="DIR", help="where results go (default: .cache/bench)"
     )
     parser.add_argument(
-        *("--folder",),
+        "--folder",
         type=Path,
         metavar="DIR",
         help=f"where output is kept meanwhile (default: {IN_MEMORY}, which is memory)",

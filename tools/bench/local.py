@@ -32,8 +32,8 @@ STAMPS, EVERY_MS = 20, 50
 @contextmanager
 def _task_spooler(folder: Path) -> Iterator[dict[str, str]]:
     """What its command needs around it; ends its server."""
-    if (peer := peers.task_spooler()).missing:
-        raise MissingError(peer)
+    if peers.task_spooler().missing:
+        raise MissingError
     variables = environment(folder, {"TS_SOCKET": str(folder / "tsp")})
     try:
         yield variables
@@ -104,9 +104,8 @@ def _latency(command: Sequence[str], gate: Path, variables: Mapping[str, str]) -
 
 def ray(place: Place, python: Path | None) -> Values:
     """Submit and wait with Ray Jobs, over its own client; a few, for each takes seconds."""
-    peer = peers.ray(python)
-    if python is None or peer.missing:
-        raise MissingError(peer)
+    if python is None or peers.ray(python).missing:
+        raise MissingError
     # Beside the run's folder, for a short path: Ray's sockets lie some 60 bytes deep in it, and
     # unix(7) leaves them 108. Ray's processes may still write there when it is removed.
     beside = place.folder.parent
@@ -149,7 +148,7 @@ def _supervisor(folder: Path, command: str) -> Iterator[Any]:
     """Its server's interface, with `command` as the program "job"; ends it and its job."""
     server = peers.supervisord()
     if server is None:
-        raise MissingError(peers.supervisor())
+        raise MissingError
     config, socket = folder / "conf", folder / "socket"
     config.write_text(_CONFIG.format(folder=folder, command=command))
     with Program([server, "-c", config], cwd=folder, env=environment(folder)) as running:

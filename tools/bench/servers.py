@@ -82,7 +82,7 @@ class Servers:
 
     def _go(self, folder: Path) -> _Running:
         if self.go is None or self.go_peer.missing:
-            raise MissingError(self.go_peer)
+            raise MissingError
         return _go_port(folder, self.go / "jobbyport-server")
 
 

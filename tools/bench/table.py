@@ -64,7 +64,11 @@ def rows(results: Iterable[Results]) -> Iterator[Row]:
                     continue  # it has no such figure, or was named
                 compared = True
                 yield Row(
-                    *(each.case.name, figure, ours, peer, Spread.of(values)),
+                    each.case.name,
+                    figure,
+                    ours,
+                    peer,
+                    Spread.of(values),
                     ratio=Spread.of(ratios(own, values)),
                     goal=goal,
                     missing="; ".join(filter(None, (failed, missing))),

@@ -113,7 +113,9 @@ def cases(place: Place, ray: Path | None) -> list[Case]:
             "lib-slowdown",
             (
                 Figure(
-                    *("writer_cpu_s", "library: a followed job's own CPU, tiny writes", "s"),
+                    "writer_cpu_s",
+                    "library: a followed job's own CPU, tiny writes",
+                    "s",
                     (Goal(1.3, False, UNFOLLOWED),),
                 ),
                 Figure("reader_cpu_s", "library: the reader's CPU", "s"),

@@ -93,18 +93,23 @@ def cases(servers: Servers) -> list[Case]:
             "followers",
             (
                 Figure(
-                    *("served", f"of {scale.followers:,} followers, served at once", ""),
+                    "served",
+                    f"of {scale.followers:,} followers, served at once",
+                    "",
                     (Goal(scale.followers, True),),
                 ),
                 Figure("kib", "an idle follower: server memory", "KiB", (Goal(25, False),)),
                 Figure(
-                    *("cpu_percent", f"{scale.followers:,} idle followers: server CPU", "%"),
+                    "cpu_percent",
+                    f"{scale.followers:,} idle followers: server CPU",
+                    "%",
                     (Goal(1, False),),
                 ),
                 Figure("start_p99_ms", "StartJob among them: p99", "ms", (Goal(25, False),)),
             ),
             servers.contenders(
-                *("streams", "idle_followers"),
+                "streams",
+                "idle_followers",
                 count=scale.followers,
                 seconds=scale.seconds / 6,
                 starts=scale.starts,
@@ -114,6 +119,7 @@ def cases(servers: Servers) -> list[Case]:
         Case(
             "lines",
             (
+                Figure("rate", "200,000 lines a second: rate reached", "/s"),
                 Figure("writer_cpu_s", "200,000 lines a second: writer CPU", "s"),
                 Figure("server_cpu_s", "200,000 lines a second: server CPU", "s"),
                 Figure("messages", "200,000 lines a second: messages", ""),
@@ -124,7 +130,9 @@ def cases(servers: Servers) -> list[Case]:
             "slowdown",
             (
                 Figure(
-                    *("writer_cpu_s", "a followed job's own CPU, tiny writes", "s"),
+                    "writer_cpu_s",
+                    "a followed job's own CPU, tiny writes",
+                    "s",
                     (Goal(1.3, False, UNFOLLOWED),),
                 ),
             ),

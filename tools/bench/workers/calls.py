@@ -125,19 +125,23 @@ def growth(server: Server, sizes: list[int]) -> dict[str, float]:
 
 def idle(server: Server, jobs: int, seconds: float) -> dict[str, float]:
     """What a server uses that has nothing to do: without a job, and with idle ones."""
-    values = {"rss_mib": rss_kib(server.pid) / 1024}
+    alone = rss_kib(server.pid)
     with server.channel() as channel:
         calls = Calls(channel)
         ids = [calls.run("sleep", "3600") for _ in range(jobs)]
         time.sleep(1)
         before, begin = cpu_seconds(server.pid), time.monotonic()
         time.sleep(seconds)
-        used = cpu_seconds(server.pid) - before
-        values["cpu_percent"] = 100 * used / (time.monotonic() - begin)
-        values["rss_jobs_mib"] = rss_kib(server.pid) / 1024
+        percent = 100 * (cpu_seconds(server.pid) - before) / (time.monotonic() - begin)
+        among = rss_kib(server.pid)
         for each in ids:
             calls.stop(pb2.StopJobRequest(job_id=each))
-    return values
+    return {
+        "rss_mib": alone / 1024,
+        "rss_jobs_mib": among / 1024,
+        "job_kib": (among - alone) / jobs,
+        "cpu_percent": percent,
+    }
 
 
 if __name__ == "__main__":

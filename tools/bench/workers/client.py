@@ -79,9 +79,8 @@ class Calls:
             "/Jobby/GetJobOutput", pb2.GetJobOutputRequest.SerializeToString, None
         )
 
-    def output(self, job_id: bytes) -> Any:
-        """Standard output from its first byte."""
-        kind = pb2.OUTPUT_TYPE_STDOUT
+    def output(self, job_id: bytes, kind: pb2.OutputType.ValueType = pb2.OUTPUT_TYPE_STDOUT) -> Any:
+        """Standard output, or what is named, from its first byte."""
         return self._output(pb2.GetJobOutputRequest(job_id=job_id, type=kind))
 
     def run(self, command: str, *arguments: str) -> bytes:

@@ -200,15 +200,17 @@ def lines(server: Server, count: int, rate: int, followed: bool) -> dict[str, fl
             while calls.status(pb2.GetStatusRequest(job_id=job)).current_status < 2:
                 time.sleep(0.05)
         cpu = cpu_seconds(server.pid) - before
-        kind = pb2.OUTPUT_TYPE_STDERR
-        request = pb2.GetJobOutputRequest(job_id=job, type=kind)
-        output = channel.unary_stream(
-            "/Jobby/GetJobOutput",
-            pb2.GetJobOutputRequest.SerializeToString,
-            pb2.GetJobOutputResponse.FromString,
+        told = b"".join(
+            pb2.GetJobOutputResponse.FromString(message).data
+            for message in calls.output(job, pb2.OUTPUT_TYPE_STDERR)
         )
-        told = b"".join(message.data for message in output(request))
-    return {"writer_cpu_s": int(told) / 1e9, "server_cpu_s": cpu, "messages": messages}
+    writer_cpu, took = map(int, told.split())
+    return {
+        "rate": count / took * 1e9,
+        "writer_cpu_s": writer_cpu / 1e9,
+        "server_cpu_s": cpu,
+        "messages": messages,
+    }
 
 
 if __name__ == "__main__":
