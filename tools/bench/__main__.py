@@ -120,11 +120,10 @@ def system(folder: Path) -> dict[str, str]:
 
 
 def tell(out: Path, head: dict[str, str], them: list[Peer], results: list[Results]) -> None:
-    """Print the table; write it, JSON and the chart."""
+    """Write the table, JSON and the chart, then print the table: a closed terminal takes none."""
     rows = list(table.rows(results))
     lines = [f"{key}: {value}" for key, value in head.items()]
     text = "\n".join([*lines, *map(str, them), "", table.markdown(rows), ""])
-    print(text)
     out.mkdir(parents=True, exist_ok=True)
     (out / "bench.md").write_text(text)
     (out / "bench.svg").write_text(chart.svg(rows, f"Jobby by its peers ({head['output on']})"))
@@ -137,13 +136,14 @@ def tell(out: Path, head: dict[str, str], them: list[Peer], results: list[Result
         "rows": [{**asdict(row), "reached": row.reached} for row in rows],
     }
     (out / "bench.json").write_text(json.dumps(raw, indent=1, ensure_ascii=False) + "\n")
+    print(text)
     print(f"written: {out}/bench.md, bench.json, bench.svg")
 
 
-def names() -> list[str]:
+def names(scale: Scale) -> list[str]:
     """All cases' names, with nothing built: a case looks at its place only when it works."""
     nothing = opened(Path(), Wheels(Path()))
-    place = Place.at(nothing, Path(), QUICK, {"emit": Path(), "spawn": Path()})
+    place = Place.at(nothing, Path(), scale, {"emit": Path(), "spawn": Path()})
     return [case.name for case in all_cases(place, Servers(place, None, peers.go_port(None)), None)]
 
 
@@ -157,7 +157,8 @@ def main() -> int:
     Whoever ends it by a signal is told what there is so far.
     """
     options = parsed()
-    known = names()
+    scale = QUICK if options.quick else Scale()
+    known = names(scale)
     if options.list:
         print("\n".join(known))
         return 0
@@ -171,7 +172,6 @@ def main() -> int:
     folder = options.folder or (IN_MEMORY if IN_MEMORY.is_dir() else Path(tempfile.gettempdir()))
     folder = folder.resolve()
     head = system(folder)
-    scale = QUICK if options.quick else Scale()
     go = peers.go_port(options.go)
     with (
         environments() as (installed, _),
