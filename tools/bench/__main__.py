@@ -15,6 +15,7 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from bench import chart, peers, table
@@ -23,7 +24,9 @@ from bench.figure import Case, Results, UnableError
 from bench.peers import Peer
 from bench.place import QUICK, Place, Scale
 from bench.servers import Servers
-from harness.environments import Installed, environments
+from harness.cache import ROOT
+from harness.environments import Installed, environments, opened
+from harness.wheels import Wheels
 
 ROUNDS, QUICK_ROUNDS = 5, 3
 IN_MEMORY = Path("/dev/shm")
@@ -44,7 +47,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
         "--out", type=Path, metavar="DIR", help="where results go (default: .cache/bench)"
     )
     parser.add_argument(
-        *("--folder",),
+        "--folder",
         type=Path,
         metavar="DIR",
         help=f"where output is kept meanwhile (default: {IN_MEMORY}, which is memory)",
@@ -73,9 +76,8 @@ def present(installed: Installed, compiler: Peer, go: Peer, ray: Path | None) ->
     return [*own, grpc, go, python, compiler, *others]
 
 
-def measure(cases: list[Case], rounds: int) -> list[Results]:
-    """Do all the work: a round of everything, then the next one."""
-    results = [Results(case) for case in cases]
+def measure(results: list[Results], rounds: int) -> None:
+    """Do all the work, a round of everything, then the next one, and add what was measured."""
     for number in range(rounds):
         for each in results:
             if each.case.most_rounds and number >= each.case.most_rounds:
@@ -88,14 +90,14 @@ def measure(cases: list[Case], rounds: int) -> list[Results]:
                 try:
                     values = work()
                     said = ", ".join(f"{key} {table.number(v)}" for key, v in values.items())
-                except UnableError as error:
-                    values, said = None, str(error)
-                    each.failures[name] = str(error)
+                except Exception as error:  # noqa: BLE001 - the others' rounds are worth keeping
+                    text = str(error) if isinstance(error, UnableError) else repr(error)
+                    values, said = None, " ".join(text.split())[:200]
+                    each.failures[name] = said
                 each.rounds.setdefault(name, []).append(values)
                 took = time.monotonic() - begin
                 where = f"round {number + 1}/{rounds} {each.case.name}, {name}"
                 print(f"{where}: {said} [{took:.1f} s]", file=sys.stderr, flush=True)
-    return results
 
 
 def system(folder: Path) -> dict[str, str]:
@@ -118,11 +120,10 @@ def system(folder: Path) -> dict[str, str]:
 
 
 def tell(out: Path, head: dict[str, str], them: list[Peer], results: list[Results]) -> None:
-    """Print the table; write it, JSON and the chart."""
+    """Write the table, JSON and the chart, then print the table: a closed terminal takes none."""
     rows = list(table.rows(results))
     lines = [f"{key}: {value}" for key, value in head.items()]
     text = "\n".join([*lines, *map(str, them), "", table.markdown(rows), ""])
-    print(text)
     out.mkdir(parents=True, exist_ok=True)
     (out / "bench.md").write_text(text)
     (out / "bench.svg").write_text(chart.svg(rows, f"Jobby by its peers ({head['output on']})"))
@@ -135,16 +136,42 @@ def tell(out: Path, head: dict[str, str], them: list[Peer], results: list[Result
         "rows": [{**asdict(row), "reached": row.reached} for row in rows],
     }
     (out / "bench.json").write_text(json.dumps(raw, indent=1, ensure_ascii=False) + "\n")
+    print(text)
     print(f"written: {out}/bench.md, bench.json, bench.svg")
 
 
+def names(scale: Scale) -> list[str]:
+    """All cases' names, with nothing built: a case looks at its place only when it works."""
+    nothing = opened(Path(), Wheels(Path()))
+    place = Place.at(nothing, Path(), scale, {"emit": Path(), "spawn": Path()})
+    return [case.name for case in all_cases(place, Servers(place, None, peers.go_port(None)), None)]
+
+
+def _end_by(number: int, _: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
 def main() -> int:
-    """Measure what is asked for; exit code 1 when ours could not do one of them."""
+    """Measure what is asked for; exit code 1 when ours could not do one of them.
+
+    Whoever ends it by a signal is told what there is so far.
+    """
     options = parsed()
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # clean up, too
-    folder = options.folder or (IN_MEMORY if IN_MEMORY.is_dir() else Path(tempfile.gettempdir()))
-    head = system(folder.resolve())
     scale = QUICK if options.quick else Scale()
+    known = names(scale)
+    if options.list:
+        print("\n".join(known))
+        return 0
+    if unknown := sorted(set(options.only) - set(known)):
+        text = f"no such case: {', '.join(unknown)}; there are {', '.join(known)}"
+        print(text, file=sys.stderr)
+        return 2
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) ignores SIGHUP
+            signal.signal(number, _end_by)
+    folder = options.folder or (IN_MEMORY if IN_MEMORY.is_dir() else Path(tempfile.gettempdir()))
+    folder = folder.resolve()
+    head = system(folder)
     go = peers.go_port(options.go)
     with (
         environments() as (installed, _),
@@ -153,20 +180,21 @@ def main() -> int:
     ):
         native, compiler = peers.compile_native(Path(binaries))
         place = Place.at(installed, Path(scratch), scale, native)
-        known = {c.name: c for c in all_cases(place, Servers(place, options.go, go), options.ray)}
-        if options.list:
-            print("\n".join(known))
-            return 0
-        if unknown := sorted(set(options.only) - set(known)):
-            names = f"no such case: {', '.join(unknown)}; there are {', '.join(known)}"
-            print(names, file=sys.stderr)
-            return 2
-        chosen = [known[name] for name in options.only or known]
+        servers = Servers(place, options.go, go)
+        cases = {case.name: case for case in all_cases(place, servers, options.ray)}
         them = present(installed, compiler, go, options.ray)
-        rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
-        results = measure(chosen, rounds)
-    out = options.out or Path(__file__).parents[2] / ".cache" / "bench"
-    tell(out, head, them, results)
+        results = [Results(cases[name]) for name in options.only or known]
+        ended: str | int | None = 0
+        try:
+            measure(results, options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS))
+        except SystemExit as signalled:
+            ended = signalled.code
+            head["incomplete"] = f"ended early, exit code {ended}"
+        # Before the folders are removed: that may fail, or be interrupted, too.
+        begun = [each for each in results if each.rounds]
+        tell(options.out or ROOT / ".cache" / "bench", head, them, begun)
+    if ended:
+        sys.exit(ended)
     return int(any(next(iter(each.case.contenders)) in each.failures for each in results))
 
 

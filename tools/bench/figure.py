@@ -88,3 +88,12 @@ class Results:
         """A figure's values of one contender, one a round."""
         rounds = self.rounds.get(contender, [])
         return [None if each is None else each.get(figure.name) for each in rounds]
+
+    def reason(self, contender: str) -> str:
+        """Who could not do it, in how many of the rounds, and why; empty if it always could."""
+        if contender not in self.failures:
+            return ""
+        rounds = self.rounds[contender]
+        failed = rounds.count(None)
+        often = f" in {failed} of {len(rounds)} rounds" if failed < len(rounds) else ""
+        return f"{contender}{often}: {self.failures[contender]}"

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -35,9 +36,8 @@ class Peer:
 class MissingError(UnableError):
     """A peer is not here; the list of the peers says why."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self) -> None:
         super().__init__("missing")
-        self.peer = peer
 
 
 def first_line(*command: str | Path) -> str:
@@ -60,7 +60,12 @@ def go_port(folder: Path | None) -> Peer:
         return Peer(name, missing="build it and name the folder of its binaries with --go")
     if not (folder / "jobbyport-server").is_file():
         return Peer(name, missing=f"there is no jobbyport-server in {folder}")
-    return Peer(name, version=f"binaries in {folder.name}/")
+    # Only a client says which gRPC it has; both are of one build.
+    names = ("jobbyport-server", "loadgen")
+    data = b"".join((folder / each).read_bytes() for each in names if (folder / each).is_file())
+    patterns = (rb"(?s)Go buildinf:.{19}(go1[.\d]+)", rb"(grpc-go/1[.\d]+)")
+    found = [match[1].decode() for each in patterns if (match := re.search(each, data))]
+    return Peer(name, version=", ".join(found) or f"binaries in {folder.name}/")
 
 
 def task_spooler() -> Peer:
@@ -104,7 +109,8 @@ def cat() -> Peer:
 
 def python(interpreter: Path, name: str) -> Peer:
     """What is Python's own."""
-    return Peer(name, version=first_line(interpreter, "--version"))
+    code = "import platform, ssl; print(platform.python_version(), ssl.OPENSSL_VERSION, sep=', ')"
+    return Peer(name, version=f"Python {first_line(interpreter, '-c', code)}")
 
 
 def compile_native(folder: Path) -> tuple[dict[str, Path], Peer]:

@@ -132,8 +132,8 @@ def output_of(command: Sequence[str | Path], variables: Mapping[str, str]) -> st
         )
     except subprocess.TimeoutExpired as error:
         raise UnableError(f"not within {TIMEOUT_SECONDS:g} seconds") from error
+    print(done.stderr, end="", file=sys.stderr)
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        print(done.stderr, file=sys.stderr)
         raise UnableError(said[-1][:200])
     return done.stdout

@@ -1,9 +1,10 @@
 """Owns the servers that are compared: ours, ours with jobs that outlive it, and the Go port."""
 
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, TypeAlias
 from bench.figure import Values
 from bench.peers import MissingError, Peer
 from bench.place import Place
+from support import procfs
 from support.program import Program
 from support.server import Server
 from support.waiting import eventually
@@ -80,7 +82,7 @@ class Servers:
 
     def _go(self, folder: Path) -> _Running:
         if self.go is None or self.go_peer.missing:
-            raise MissingError(self.go_peer)
+            raise MissingError
         return _go_port(folder, self.go / "jobbyport-server")
 
 
@@ -94,9 +96,15 @@ def jobby(place: Place, folder: Path, *options: str) -> Iterator[tuple[str, int]
         try:
             yield server.address, server.pid
         finally:
+            crashed = not server.program.running()
             # Orderly: the jobs have sessions of their own, and end with it.
             server.terminate()
             server.program.wait()
+            if crashed and "--state-dir" in options:
+                # Its jobs outlive it; the next one has them, and ends them with itself.
+                with Server(command, None, folder, *options) as following:
+                    following.terminate()
+                    following.program.wait()
 
 
 @contextmanager
@@ -117,5 +125,10 @@ def _go_port(folder: Path, command: Path) -> Iterator[tuple[str, int]]:
         try:
             yield address, running.pid
         finally:
+            # It would leave its jobs behind; each is the leader of a group.
+            with suppress(FileNotFoundError):  # crashed
+                for job in procfs.children(running.pid):
+                    with suppress(ProcessLookupError):
+                        os.killpg(job, signal.SIGKILL)
             running.send(signal.SIGTERM)
             running.wait()

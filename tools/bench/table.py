@@ -21,7 +21,7 @@ class Row:
         theirs: the peer's values; None if it has none.
         ratio: ours by theirs, round by round.
         goal: what it has to reach; None if nothing.
-        missing: why there is no value.
+        missing: who could not do it, and why, even if it could in other rounds.
     """
 
     case: str
@@ -41,29 +41,37 @@ class Row:
 
 
 def rows(results: Iterable[Results]) -> Iterator[Row]:
-    """A row for each figure, and one for each of its peers."""
+    """A row for each figure, and one for each of its peers.
+
+    A peer that could not do it stands at the first figure, and where a goal hangs on it.
+    """
     for each in results:
         name, *peers = each.case.contenders
         for figure in each.case.figures:
             own = each.column(name, figure)
             ours = Spread.of(own)
-            failed = each.failures.get(name, "")
+            failed = each.reason(name)
             bounds = [goal for goal in figure.goals if not goal.against]
             for bound in bounds:
                 yield Row(each.case.name, figure, ours, goal=bound, missing=failed)
             compared = False
             for peer in peers:
                 values = each.column(peer, figure)
-                missing = failed or each.failures.get(peer, "")
+                missing = each.reason(peer)
                 goal = next((goal for goal in figure.goals if goal.against == peer), None)
-                if Spread.of(values) is None and not (missing and goal):
-                    continue  # it has no such figure, or is not here and nothing hangs on it
+                shown = goal or figure is each.case.figures[0]
+                if Spread.of(values) is None and not (missing and shown):
+                    continue  # it has no such figure, or was named
                 compared = True
                 yield Row(
-                    *(each.case.name, figure, ours, peer, Spread.of(values)),
+                    each.case.name,
+                    figure,
+                    ours,
+                    peer,
+                    Spread.of(values),
                     ratio=Spread.of(ratios(own, values)),
                     goal=goal,
-                    missing=missing,
+                    missing="; ".join(filter(None, (failed, missing))),
                 )
             if not compared and not bounds:
                 yield Row(each.case.name, figure, ours, missing=failed)
@@ -98,7 +106,7 @@ def cells(row: Row) -> tuple[str, ...]:
         _spread(row.theirs, row.figure.unit) if row.peer else "",
         _spread(row.ratio) if row.peer else "",
         "" if row.goal is None else str(row.goal),
-        row.missing or verdict,
+        "; ".join(filter(None, (verdict, row.missing))),
     )
 
 

@@ -56,6 +56,7 @@ def cases(servers: Servers) -> list[Case]:
             (
                 Figure("rss_mib", "idle server: RSS", "MiB", (Goal(45, False),)),
                 Figure("rss_jobs_mib", "with 100 idle jobs: RSS", "MiB"),
+                Figure("job_kib", "memory of an idle job that runs, among 100", "KiB"),
                 # What is told as 0.0%.
                 Figure("cpu_percent", "with 100 idle jobs: CPU", "%", (Goal(0.05, False),)),
             ),

@@ -2,6 +2,8 @@
 
 import os
 import resource
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from bench.figure import Case, Figure, Goal, Values
 from bench.place import Place, output_of
 from bench.servers import jobby
 from bench.spread import quantile
+from harness.cache import ROOT
 from support.server import environment
 
 BARE = "a bare call of the stub"
@@ -32,7 +35,7 @@ def cases(place: Place) -> list[Case]:
             (
                 Figure("warm_ms", "jobby status: wall, warm", "ms"),
                 Figure("more_ms", "jobby status: more than that", "ms", (Goal(200, False),)),
-                Figure("cold_ms", "jobby status: wall, cold", "ms"),
+                Figure("cold_ms", "jobby status: wall, cold but interpreter and its library", "ms"),
                 Figure("cpu_ms", "jobby status: CPU, warm", "ms"),
             ),
             {"jobby": lambda: _both(place), BARE: lambda: _measure(place, bare=True)},
@@ -48,7 +51,11 @@ def _both(place: Place) -> Values:
 
 def _measure(place: Place, *, bare: bool) -> Values:
     client = place.installed.client
-    with place.scratch() as folder, jobby(place, folder) as (address, _):
+    with (
+        place.scratch() as folder,
+        jobby(place, folder) as (address, _),
+        tempfile.TemporaryDirectory(prefix="bench-cold-", dir=ROOT / ".cache") as elsewhere,
+    ):
         variables = environment(folder, {"JOBBY_SERVER": address})
         command = str(client.bin("jobby"))
 
@@ -58,14 +65,21 @@ def _measure(place: Place, *, bare: bool) -> Values:
 
         started = run([command, "start", "/bin/true"])
         job = started.split()[-1]
-        words = [command, "status", job]
-        if bare:
-            words = [str(client.python), "-c", _BARE, address, job]
-        run(words)  # writes what Python keeps of its modules
-        _forget(client.path)
-        cold = _timed(run, words)
+
+        def words(environment: Path) -> list[str]:
+            python = str(environment / "bin" / "python")
+            if bare:
+                return [python, "-c", _BARE, address, job]
+            return [python, str(environment / "bin" / "jobby"), "status", job]
+
+        # The server runs from the same files, hard-linked, and keeps them in memory.
+        copy = shutil.copytree(client.path, Path(elsewhere, "client"), symlinks=True)
+        run(words(copy))  # writes what Python keeps of its modules
+        _forget(copy)
+        cold = _timed(run, words(copy))
+        run(words(client.path))
         begin = _children_cpu()
-        warm = [_timed(run, words) for _ in range(place.scale.commands)]
+        warm = [_timed(run, words(client.path)) for _ in range(place.scale.commands)]
         cpu = (_children_cpu() - begin) / len(warm)
     return {"warm_ms": quantile(warm, 0.5) * 1e3, "cold_ms": cold * 1e3, "cpu_ms": cpu * 1e3}
 
@@ -87,6 +101,7 @@ def _forget(folder: Path) -> None:
         if path.is_file() and not path.is_symlink():
             descriptor = os.open(path, os.O_RDONLY)
             try:
+                os.fsync(descriptor)  # what is not yet written stays
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             finally:
                 os.close(descriptor)

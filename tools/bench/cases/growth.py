@@ -8,7 +8,7 @@ from bench.servers import Servers
 
 
 def cases(servers: Servers) -> list[Case]:
-    """One case a kind; a figure of each size, for ours alone."""
+    """One case a kind; figures of each size."""
     place = servers.place
     scale = place.scale
     sizes = [size for size in (1, 10, 100, 1_000, 10_000) if size <= scale.jobs]
@@ -33,7 +33,11 @@ def cases(servers: Servers) -> list[Case]:
             "grow-followers",
             tuple(
                 Figure(f"{name}{size}", f"write to client, {size:,} followers: {what}", unit)
-                for name, what, unit in (("p50_ms", "p50", "ms"), ("cpu_us", "server CPU", "µs"))
+                for name, what, unit in (
+                    ("p50_ms", "p50", "ms"),
+                    ("cpu_us", "server CPU a message", "µs"),
+                    ("rss_mib", "server memory", "MiB"),
+                )
                 for size in followed
             ),
             servers.contenders("streams", "growth", sizes=followed, stamps=10),

@@ -85,6 +85,18 @@ def cases(place: Place, ray: Path | None) -> list[Case]:
             },
         ),
         Case(
+            "lib-latency",
+            (
+                Figure("p50_ms", "write to reader, one reader, on this machine: p50", "ms"),
+                Figure("p99_ms", "write to reader, one reader, on this machine: p99", "ms"),
+            ),
+            {
+                "library": run("latency", emit=emit, stamps=local.STAMPS, every_ms=local.EVERY_MS),
+                "task-spooler": lambda: local.task_spooler_latency(place),
+                "supervisor": lambda: local.supervisor_latency(place),
+            },
+        ),
+        Case(
             "lib-readers",
             tuple(
                 Figure(name, f"library, {scale.followers:,} readers: {what}", unit)
@@ -101,7 +113,9 @@ def cases(place: Place, ray: Path | None) -> list[Case]:
             "lib-slowdown",
             (
                 Figure(
-                    *("writer_cpu_s", "library: a followed job's own CPU, tiny writes", "s"),
+                    "writer_cpu_s",
+                    "library: a followed job's own CPU, tiny writes",
+                    "s",
                     (Goal(1.3, False, UNFOLLOWED),),
                 ),
                 Figure("reader_cpu_s", "library: the reader's CPU", "s"),

@@ -4,6 +4,7 @@ from typing import Any
 
 from bench.figure import Case, Figure, Goal, Values
 from bench.servers import GO, Servers
+from bench.workers import raw_tls
 
 RAW = "raw TLS 1.3 in Python"
 UNFOLLOWED = "not followed"
@@ -51,12 +52,12 @@ def cases(servers: Servers) -> list[Case]:
 
     def raw() -> Values:
         with place.scratch() as folder:
-            arguments = {
-                "path": str(folder / "file"),
-                "folder": str(folder),
-                "size": scale.stream,
-            }
-            return place.work(place.installed.client, "raw_tls", "receive", arguments)
+            settings = folder / "openssl.cnf"
+            settings.write_text(raw_tls.settings())
+            path = str(folder / "file")
+            arguments = {"path": path, "folder": str(folder), "size": scale.stream}
+            more = {"OPENSSL_CONF": str(settings)}
+            return place.work(place.installed.client, "raw_tls", "receive", arguments, more)
 
     def lines(followed: bool, rate: int) -> dict[str, Any]:
         return {"count": scale.lines, "rate": rate, "followed": followed}
@@ -91,15 +92,24 @@ def cases(servers: Servers) -> list[Case]:
         Case(
             "followers",
             (
+                Figure(
+                    "served",
+                    f"of {scale.followers:,} followers, served at once",
+                    "",
+                    (Goal(scale.followers, True),),
+                ),
                 Figure("kib", "an idle follower: server memory", "KiB", (Goal(25, False),)),
                 Figure(
-                    *("cpu_percent", f"{scale.followers:,} idle followers: server CPU", "%"),
+                    "cpu_percent",
+                    f"{scale.followers:,} idle followers: server CPU",
+                    "%",
                     (Goal(1, False),),
                 ),
                 Figure("start_p99_ms", "StartJob among them: p99", "ms", (Goal(25, False),)),
             ),
             servers.contenders(
-                *("streams", "idle_followers"),
+                "streams",
+                "idle_followers",
                 count=scale.followers,
                 seconds=scale.seconds / 6,
                 starts=scale.starts,
@@ -109,6 +119,7 @@ def cases(servers: Servers) -> list[Case]:
         Case(
             "lines",
             (
+                Figure("rate", "200,000 lines a second: rate reached", "/s"),
                 Figure("writer_cpu_s", "200,000 lines a second: writer CPU", "s"),
                 Figure("server_cpu_s", "200,000 lines a second: server CPU", "s"),
                 Figure("messages", "200,000 lines a second: messages", ""),
@@ -119,7 +130,9 @@ def cases(servers: Servers) -> list[Case]:
             "slowdown",
             (
                 Figure(
-                    *("writer_cpu_s", "a followed job's own CPU, tiny writes", "s"),
+                    "writer_cpu_s",
+                    "a followed job's own CPU, tiny writes",
+                    "s",
                     (Goal(1.3, False, UNFOLLOWED),),
                 ),
             ),

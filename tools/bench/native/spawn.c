@@ -6,7 +6,6 @@
 // Writes JSON: the seconds that all of it took, and its and its children's CPU seconds.
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,15 +1,13 @@
 """Owns the measuring of single calls: StartJob and GetStatus, and what jobs cost the server."""
 
 import asyncio
-import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from bench.spread import quantile
-from bench.workers.client import DEADLINE_SECONDS, Calls, Server
+from bench.workers.client import DEADLINE_SECONDS, Calls, Server, main
 from bench.workers.process import children_cpu_seconds, cpu_seconds, rss_kib
 from jobby_proto.v1 import jobby_pb2 as pb2
 
@@ -113,41 +111,38 @@ def growth(server: Server, sizes: list[int]) -> dict[str, float]:
     with _ended_job(server) as (calls, request):
         for size in sizes:
             if size > there:
-                asyncio.run(_start_many(server, size - there, 20))
+                asyncio.run(_start_many(server, size - there - 1, 20))  # and one before those
                 time.sleep(1)  # the last ones end
             values[f"rss_mib{size}"] = rss_kib(server.pid) / 1024
             took = _one_by_one(50, lambda: calls.status(request))
             values[f"status_ms{size}"] = quantile(took, 0.5) * 1e3
-            took = _one_by_one(20, lambda: calls.start(TRUE))
+            starts = min(20, 4 * size)  # few among few: they count, too
+            took = _one_by_one(starts, lambda: calls.start(TRUE))
             values[f"start_ms{size}"] = quantile(took, 0.5) * 1e3
-            there = max(there, size) + 20
+            there = size + starts
     return values
 
 
 def idle(server: Server, jobs: int, seconds: float) -> dict[str, float]:
     """What a server uses that has nothing to do: without a job, and with idle ones."""
-    values = {"rss_mib": rss_kib(server.pid) / 1024}
+    alone = rss_kib(server.pid)
     with server.channel() as channel:
         calls = Calls(channel)
         ids = [calls.run("sleep", "3600") for _ in range(jobs)]
         time.sleep(1)
         before, begin = cpu_seconds(server.pid), time.monotonic()
         time.sleep(seconds)
-        used = cpu_seconds(server.pid) - before
-        values["cpu_percent"] = 100 * used / (time.monotonic() - begin)
-        values["rss_jobs_mib"] = rss_kib(server.pid) / 1024
+        percent = 100 * (cpu_seconds(server.pid) - before) / (time.monotonic() - begin)
+        among = rss_kib(server.pid)
         for each in ids:
             calls.stop(pb2.StopJobRequest(job_id=each))
-    return values
-
-
-def main() -> None:
-    """Do the work that is named, for the server that is described."""
-    work = {each.__name__: each for each in (start, status, start_many, ended_jobs, growth, idle)}
-    arguments = json.loads(sys.argv[2])
-    server = Server(**arguments.pop("server"))
-    print(json.dumps(work[sys.argv[1]](server, **arguments)))
+    return {
+        "rss_mib": alone / 1024,
+        "rss_jobs_mib": among / 1024,
+        "job_kib": (among - alone) / jobs,
+        "cpu_percent": percent,
+    }
 
 
 if __name__ == "__main__":
-    main()
+    main(start, status, start_many, ended_jobs, growth, idle)

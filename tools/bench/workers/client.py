@@ -1,5 +1,7 @@
-"""Owns the worker's connection to a server that speaks the RFD's contract."""
+"""Owns the worker's side of a server that speaks the RFD's contract: connection, calls, its end."""
 
+import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,9 +79,8 @@ class Calls:
             "/Jobby/GetJobOutput", pb2.GetJobOutputRequest.SerializeToString, None
         )
 
-    def output(self, job_id: bytes) -> Any:
-        """Standard output from its first byte."""
-        kind = pb2.OUTPUT_TYPE_STDOUT
+    def output(self, job_id: bytes, kind: pb2.OutputType.ValueType = pb2.OUTPUT_TYPE_STDOUT) -> Any:
+        """Standard output, or what is named, from its first byte."""
         return self._output(pb2.GetJobOutputRequest(job_id=job_id, type=kind))
 
     def run(self, command: str, *arguments: str) -> bytes:
@@ -104,3 +105,19 @@ def data_size(message: bytes) -> int:
             return size
         shift += 7
     raise ValueError("a message of more than 32 GiB")
+
+
+def reason(error: grpc.RpcError) -> str:
+    """A call's failure on one line: its own text ends with a line that says nothing."""
+    return f"{error.code().name}: {' '.join((error.details() or '').split())}"
+
+
+def main(*jobs: Callable[..., dict[str, float]]) -> None:
+    """Do the job that is named, for the server that is described, and print its figures."""
+    named = {job.__name__: job for job in jobs}
+    arguments = json.loads(sys.argv[2])
+    server = Server(**arguments.pop("server"))
+    try:
+        print(json.dumps(named[sys.argv[1]](server, **arguments)))
+    except grpc.RpcError as error:
+        sys.exit(reason(error))

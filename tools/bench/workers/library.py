@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.spread import quantile
+from bench.stamps import late
 from bench.workers.process import rss_kib
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
@@ -128,6 +129,15 @@ def cat(folder: str, size: int) -> dict[str, float]:
     }
 
 
+def latency(folder: str, emit: str, stamps: int, every_ms: int) -> dict[str, float]:
+    """One blocking reader: how late it hears of what is written."""
+    gate = Path(folder, "gate")
+    job = _job(folder, emit, "stamps", str(stamps), str(every_ms), str(gate))
+    with job.stdout() as reader:
+        found = late(iter(lambda: reader.read(_BLOCK), b""), stamps, gate.touch)
+    return {"p50_ms": quantile(found, 0.5), "p99_ms": quantile(found, 0.99)}
+
+
 def readers(folder: str, emit: str, count: int, stamps: int) -> dict[str, float]:
     """Many followers of one job on one event loop: memory, CPU, and how late they hear of it."""
     return asyncio.run(_readers(folder, emit, count, stamps))
@@ -178,18 +188,18 @@ def written(folder: str, emit: str, count: int, followed: bool) -> dict[str, flo
     """What a job that writes tiny lines as fast as it can uses, with and without a reader."""
     gate = Path(folder, "gate")
     job = _job(folder, emit, "lines", str(count), "0", str(gate))
-    chunks = size = 0
+    size = 0
 
     def read() -> None:
-        nonlocal chunks, size
+        nonlocal size
         with job.stdout() as reader:
             while chunk := reader.read(_BLOCK):
-                chunks, size = chunks + 1, size + len(chunk)
+                size += len(chunk)
 
     thread = threading.Thread(target=read)
     if followed:
         thread.start()
-        while not chunks:
+        while not size:
             time.sleep(0.001)
     cpu = time.process_time()
     gate.touch()
@@ -198,13 +208,13 @@ def written(folder: str, emit: str, count: int, followed: bool) -> dict[str, flo
         thread.join()
         assert size == 16 * count + len("ready\n")
     cpu = time.process_time() - cpu
-    told = Path(folder, "err").read_bytes()
-    return {"writer_cpu_s": int(told) / 1e9, "reader_cpu_s": cpu, "chunks": chunks}
+    writer_cpu, _ = map(int, Path(folder, "err").read_bytes().split())
+    return {"writer_cpu_s": writer_cpu / 1e9, "reader_cpu_s": cpu}
 
 
 def main() -> None:
     """Do the work that is named."""
-    work = {each.__name__: each for each in (start, popen, follow, cat, readers, written)}
+    work = {each.__name__: each for each in (start, popen, follow, cat, latency, readers, written)}
     print(json.dumps(work[sys.argv[1]](**json.loads(sys.argv[2]))))
 
 

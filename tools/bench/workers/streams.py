@@ -1,15 +1,16 @@
 """Owns the measuring of output streams: how fast, how soon, and at what cost."""
 
 import asyncio
-import json
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
+
+import grpc
 
 from bench.spread import quantile
-from bench.workers.client import Calls, Server, data_size
+from bench.workers.client import DEADLINE_SECONDS, Calls, Server, data_size, main, reason
 from bench.workers.process import cpu_seconds, rss_kib
 from jobby_proto.v1 import jobby_pb2 as pb2
 
@@ -34,14 +35,11 @@ def stream(server: Server, size: int, clients: int, live: bool) -> dict[str, flo
             totals[index] += data_size(message)
             messages[index] += 1
 
-    threads = [threading.Thread(target=read, args=(index,)) for index in range(clients)]
     before, begin = cpu_seconds(server.pid), time.monotonic()
     if live:
         job = calls[0].run("head", "-c", str(size), "/dev/zero")
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(clients) as threads:
+        list(threads.map(read, range(clients)))
     seconds, cpu = time.monotonic() - begin, cpu_seconds(server.pid) - before
     for channel in channels:
         channel.close()
@@ -85,31 +83,51 @@ def latency(server: Server, stamps: int, every_ms: int, followers: int) -> dict[
 
 
 def growth(server: Server, sizes: list[int], stamps: int) -> dict[str, float]:
-    """The latency with ever more followers, each time of a new job."""
+    """The latency with ever more followers, each time of a new job, as far as the server goes."""
     values: dict[str, float] = {}
     for size in sizes:
         at = replace(server, gate=f"{server.gate}-{size}")
-        found = latency(at, stamps, max(20, size // 2), size)
+        try:
+            found = latency(at, stamps, max(20, size // 2), size)
+        except grpc.RpcError as error:
+            if not values:
+                raise
+            print(f"not with {size} followers: {reason(error)}", file=sys.stderr)
+            break
         values |= {f"{name}{size}": value for name, value in found.items()}
     return values
+
+
+async def _followed(calls: Calls, server: Server, stamps: int, every_ms: int) -> bytes:
+    arguments = ("stamps", str(stamps), str(every_ms), server.gate)
+    request = pb2.StartJobRequest(command=server.emit, args=arguments)
+    return bytes((await calls.start(request)).job_id)
+
+
+_Ends: TypeAlias = asyncio.Future[list[None]]
+
+
+async def _joined(calls: Calls, job: bytes, count: int) -> tuple[list[_Follower], _Ends]:
+    """Followers that have each heard the first line or failed before it, and their end."""
+    followers = [_Follower(calls.output(job)) for _ in range(count)]
+    tasks = [asyncio.create_task(each.follow()) for each in followers]
+    everybody = asyncio.gather(*tasks)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        for each, task in zip(followers, tasks, strict=True):
+            heard = asyncio.create_task(each.ready.wait())
+            await asyncio.wait([heard, task], return_when=asyncio.FIRST_COMPLETED)
+            heard.cancel()
+    return followers, everybody
 
 
 async def _latency(server: Server, stamps: int, every_ms: int, count: int) -> dict[str, float]:
     async with server.aio_channel() as channel:
         calls = Calls(channel)
-        arguments = ("stamps", str(stamps), str(every_ms), server.gate)
-        request = pb2.StartJobRequest(command=server.emit, args=arguments)
-        job = bytes((await calls.start(request)).job_id)
-        followers = [_Follower(calls.output(job)) for _ in range(count)]
-        # The first that fails ends the others: it would never be ready.
-        tasks = [asyncio.create_task(each.follow()) for each in followers]
-        everybody = asyncio.gather(*tasks)
-        for each in followers:
-            heard = asyncio.create_task(each.ready.wait())
-            either: list[asyncio.Future[Any]] = [heard, everybody]
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if everybody.done():
-                everybody.result()
+        job = await _followed(calls, server, stamps, every_ms)
+        followers, everybody = await _joined(calls, job, count)
+        if everybody.done():
+            everybody.result()
+        memory = rss_kib(server.pid)
         cpu = cpu_seconds(server.pid)
         server.open_gate()
         await everybody
@@ -119,46 +137,47 @@ async def _latency(server: Server, stamps: int, every_ms: int, count: int) -> di
         "p50_ms": quantile(late, 0.5),
         "p99_ms": quantile(late, 0.99),
         "cpu_us": cpu / (count * stamps) * 1e6,
+        "rss_mib": memory / 1024,
     }
 
 
 def idle_followers(server: Server, count: int, seconds: float, starts: int) -> dict[str, float]:
-    """Followers of a silent job: memory, CPU, and whether others are still served."""
+    """Followers of a silent job: how many, memory, CPU, and whether others are still served."""
     return asyncio.run(_idle_followers(server, count, seconds, starts))
 
 
 async def _idle_followers(
     server: Server, count: int, seconds: float, starts: int
 ) -> dict[str, float]:
+    first = 10  # with them comes what is allocated once
     async with server.aio_channel() as channel:
         calls = Calls(channel)
-        arguments = ("stamps", "1", "0", server.gate)
-        request = pb2.StartJobRequest(command=server.emit, args=arguments)
-        job = bytes((await calls.start(request)).job_id)
-
-        async def join(count: int) -> list[asyncio.Task[None]]:
-            followers = [_Follower(calls.output(job)) for _ in range(count)]
-            tasks = [asyncio.create_task(each.follow()) for each in followers]
-            async with asyncio.timeout(60):
-                await asyncio.gather(*(each.ready.wait() for each in followers))
-            return tasks
-
-        tasks = await join(10)  # what is allocated once
+        job = await _followed(calls, server, 1, 0)
+        few, their_end = await _joined(calls, job, first)
         before = rss_kib(server.pid)
-        tasks += await join(count)
+        others, others_end = await _joined(calls, job, count - first)
+        values: dict[str, float] = {"served": sum(each.ready.is_set() for each in few + others)}
+        if values["served"] < count:  # among fewer, the rest would be another figure
+            server.open_gate()
+            ends = await asyncio.gather(their_end, others_end, return_exceptions=True)
+            failed = next(end for end in ends if isinstance(end, grpc.RpcError))
+            print(f"{values['served']} of {count} followers: {reason(failed)}", file=sys.stderr)
+            return values
         await asyncio.sleep(1)
-        memory = (rss_kib(server.pid) - before) / count
+        values["kib"] = (rss_kib(server.pid) - before) / (count - first)
         cpu, begin = cpu_seconds(server.pid), time.monotonic()
         await asyncio.sleep(seconds)
-        percent = 100 * (cpu_seconds(server.pid) - cpu) / (time.monotonic() - begin)
+        used = cpu_seconds(server.pid) - cpu
+        values["cpu_percent"] = 100 * used / (time.monotonic() - begin)
         latencies = []
         for _ in range(starts):
             at = time.perf_counter()
             await calls.start(pb2.StartJobRequest(command="/bin/true"))
             latencies.append((time.perf_counter() - at) * 1e3)
+        values["start_p99_ms"] = quantile(latencies, 0.99)
         server.open_gate()
-        await asyncio.gather(*tasks)
-    return {"kib": memory, "cpu_percent": percent, "start_p99_ms": quantile(latencies, 0.99)}
+        await asyncio.gather(their_end, others_end)
+    return values
 
 
 def lines(server: Server, count: int, rate: int, followed: bool) -> dict[str, float]:
@@ -181,24 +200,18 @@ def lines(server: Server, count: int, rate: int, followed: bool) -> dict[str, fl
             while calls.status(pb2.GetStatusRequest(job_id=job)).current_status < 2:
                 time.sleep(0.05)
         cpu = cpu_seconds(server.pid) - before
-        kind = pb2.OUTPUT_TYPE_STDERR
-        request = pb2.GetJobOutputRequest(job_id=job, type=kind)
-        output = channel.unary_stream(
-            "/Jobby/GetJobOutput",
-            pb2.GetJobOutputRequest.SerializeToString,
-            pb2.GetJobOutputResponse.FromString,
+        told = b"".join(
+            pb2.GetJobOutputResponse.FromString(message).data
+            for message in calls.output(job, pb2.OUTPUT_TYPE_STDERR)
         )
-        told = b"".join(message.data for message in output(request))
-    return {"writer_cpu_s": int(told) / 1e9, "server_cpu_s": cpu, "messages": messages}
-
-
-def main() -> None:
-    """Do the work that is named, for the server that is described."""
-    work = {each.__name__: each for each in (stream, latency, growth, idle_followers, lines)}
-    arguments = json.loads(sys.argv[2])
-    server = Server(**arguments.pop("server"))
-    print(json.dumps(work[sys.argv[1]](server, **arguments)))
+    writer_cpu, took = map(int, told.split())
+    return {
+        "rate": count / took * 1e9,
+        "writer_cpu_s": writer_cpu / 1e9,
+        "server_cpu_s": cpu,
+        "messages": messages,
+    }
 
 
 if __name__ == "__main__":
-    main()
+    main(stream, latency, growth, idle_followers, lines)
