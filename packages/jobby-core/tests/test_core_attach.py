@@ -44,6 +44,33 @@ def start_and_die(spool: Spool, script: str, *args: str) -> tuple[Path, int]:
     return spool.folder / "record", int(done.stdout)
 
 
+# What a start does before its launcher, and `launch`, which runs that and waits for its end.
+LATE_LAUNCHER = """
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from jobby_core import NotStartedError, _launcher, _record
+directory = sys.argv[2]
+close = ExitStack()
+files = None
+
+def prepare(*command):
+    global record, files
+    args = JobArgs(command[0], command[1:], stdout_path=f"{directory}/out",
+                   stderr_path=f"{directory}/err", directory=directory)
+    record = _record.Record(args, "mark", None, datetime.now(UTC))
+    files = _record.create(record, close)
+
+def launch():
+    report, told = os.pipe()
+    outputs = [os.open(f"{directory}/{n}", os.O_WRONLY | os.O_CREAT) for n in ("out", "err")]
+    inherited = (told, files.record, files.folder, files.outcome, files.folder, -1)
+    child = _launcher._spawn(_launcher.path(), record, outputs, inherited, close)
+    step, error, pid = _launcher._read_report(report)
+    print(step.name, *[os.strerror(error)] * bool(error))
+    os.waitpid(child, 0)
+"""
+
+
 def record_args(spool: Spool, script: str, *args: str) -> JobArgs:
     """Returns a shell job with a record, whose folder is made."""
     folder = spool.path(".record")
@@ -217,36 +244,36 @@ def test_a_start_that_fails_leaves_no_record(spool: Spool) -> None:
 def test_a_start_that_was_cut_short_never_happens(spool: Spool) -> None:
     """Who finds the record of a job that no launcher took makes sure that none ever will."""
     args = record_args(spool, "exit 3")
-    script = """
-from contextlib import ExitStack
-from datetime import UTC, datetime
-from jobby_core import _launcher, _record
-directory = sys.argv[2]
-# As far as a start gets before the launcher: then it was killed.
-args = JobArgs("touch", [f"{folder}/it-ran"], stdout_path=f"{directory}/stdout",
-               stderr_path=f"{directory}/stderr", directory=directory)
-with ExitStack() as close:
-    record = _record.Record(args, "mark", None, datetime.now(UTC))
-    files = _record.create(record, close)
-    from jobby_core import NotStartedError
-    attaching = subprocess.run([sys.executable, "-c",
-        "import sys, jobby_core\\ntry: jobby_core.Job.attach(sys.argv[1])\\n"
-        "except jobby_core.NotStartedError as e: print('never')", directory],
-        capture_output=True, text=True, check=True)
-    print(attaching.stdout.strip())
-    # The launcher comes too late.
-    report, told = os.pipe()
-    out = os.open("/dev/null", os.O_WRONLY)
-    inherited = (told, files.record, files.folder, files.outcome, files.folder, -1)
-    child = _launcher._spawn(_launcher.path(), record, (out, out), inherited, close)
-    step, error, pid = _launcher._read_report(report)
-    print(step.name, os.strerror(error))
-    os.waitpid(child, 0)
+    script = LATE_LAUNCHER + """
+prepare("touch", f"{folder}/it-ran")
+# By another process: this one's locks are none for it.
+attaching = subprocess.run([sys.executable, "-c",
+    "import sys, jobby_core\\ntry: jobby_core.Job.attach(sys.argv[1])\\n"
+    "except jobby_core.NotStartedError as e: print('never')", directory],
+    capture_output=True, text=True, check=True)
+print(attaching.stdout.strip())
+launch()  # too late
 print(os.path.exists(f"{folder}/it-ran"))
 """
     assert run_job_script(script, spool.folder, str(args.directory)) == (
         "never\nRECORD_LOCK Stale file handle\nFalse\n"
     )
+
+
+def test_a_job_that_ran_between_the_look_and_the_lock_is_found(spool: Spool) -> None:
+    """Nobody is told that it never ran, though no launcher held the record before nor after."""
+    args = record_args(spool, "exit 3")
+    script = LATE_LAUNCHER + """
+prepare("sh", "-c", "exit 3")
+fence = _record.fence
+def late(*arguments):
+    _record.fence = fence
+    launch()
+    return fence(*arguments)
+_record.fence = late
+print(Job.attach(directory).status().exit_code)
+"""
+    assert run_job_script(script, spool.folder, str(args.directory)) == "STARTED\n3\n"
 
 
 def test_an_output_that_was_removed_is_told_when_it_is_read(spool: Spool) -> None:

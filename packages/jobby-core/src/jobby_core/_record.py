@@ -250,6 +250,10 @@ def fence(directory: str, record_fd: int) -> bool:
         fcntl.lockf(record_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
+    # Again, under the lock: it may have been held, and all of the job run, since the last look.
+    if main_pid(directory) is not None:
+        fcntl.lockf(record_fd, fcntl.LOCK_UN)
+        return False
     discard(directory)
     return True
 
