@@ -103,11 +103,6 @@ static void report(int fd, enum step step, int error, pid_t pid) {
     write_all(fd, &message, sizeof message);
 }
 
-_Noreturn static void give_up(const struct launcher *self, enum step step) {
-    report(self->report, step, errno, 0);
-    _exit(1);
-}
-
 /* Writes the whole of OUTCOME, padded, in one go: it lies within one sector. */
 static bool put_outcome(int fd, const char *text) {
     char line[OUTCOME_BYTES];
@@ -123,6 +118,15 @@ static void note_running(const struct launcher *self, pid_t pid) {
     if (self->outcome < 0) return;
     snprintf(text, sizeof text, "{\"running\": %d}", pid);
     put_outcome(self->outcome, text);
+}
+
+/* Before it is told: who started this may be dead, and then the outcome alone says that the
+ * command never ran. */
+_Noreturn static void give_up(const struct launcher *self, enum step step) {
+    int error = errno;
+    put_outcome(self->outcome, "");
+    report(self->report, step, error, 0);
+    _exit(1);
 }
 
 /* --- starting ----------------------------------------------------------- */
@@ -213,6 +217,7 @@ static void start(struct launcher *self) {
     if (*self->gave_up) {
         waitpid(self->main, NULL, 0); /* until then its cgroup may count as used */
         remove_cgroup(self);
+        put_outcome(self->outcome, ""); /* as in give_up */
         _exit(1);
     }
     note_running(self, self->main);

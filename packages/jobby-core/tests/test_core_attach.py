@@ -276,6 +276,22 @@ print(Job.attach(directory).status().exit_code)
     assert run_job_script(script, spool.folder, str(args.directory)) == "STARTED\n3\n"
 
 
+def test_a_command_that_cannot_be_executed_never_ran_whoever_died_first(spool: Spool) -> None:
+    """Also where its starter was killed before it could take the record away again."""
+    args = record_args(spool, "exit 3")
+    script = LATE_LAUNCHER + """
+prepare("/nowhere/command")
+launch()
+try:
+    Job.attach(directory)
+except NotStartedError:
+    print("never")
+"""
+    assert run_job_script(script, spool.folder, str(args.directory)) == (
+        "EXEC No such file or directory\nnever\n"
+    )
+
+
 def test_an_output_that_was_removed_is_told_when_it_is_read(spool: Spool) -> None:
     """The status is known all the same."""
     args = record_args(spool, "echo out; exit 3")
