@@ -292,6 +292,26 @@ except NotStartedError:
     )
 
 
+def test_a_start_that_is_killed_while_it_writes_its_record_leaves_none(spool: Spool) -> None:
+    """There is never half a record, which would look like a job that may have run."""
+    args = record_args(spool, "exit 3")
+    script = LATE_LAUNCHER + """
+if os.fork() == 0:
+    write = os.write
+    def write_half(fd, content):
+        write(fd, content[:len(content) // 2])
+        if content.startswith(b"{"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(fd, content[len(content) // 2:]) + len(content) // 2
+    os.write = write_half
+    prepare("true")
+print(os.WTERMSIG(os.wait()[1]))
+"""
+    assert run_job_script(script, spool.folder, str(args.directory)) == "9\n"
+    with pytest.raises(RecordError, match="it holds no job"):
+        Job.attach(str(args.directory))
+
+
 def test_an_output_that_was_removed_is_told_when_it_is_read(spool: Spool) -> None:
     """The status is known all the same."""
     args = record_args(spool, "echo out; exit 3")

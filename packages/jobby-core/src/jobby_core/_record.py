@@ -1,6 +1,6 @@
 """Owns a job's folder: the record of what was started, and of how it ended.
 
-`job` is written before the launcher starts and locked by it for as long as it lives, so
+`job` is complete before the launcher starts, and locked by it for as long as it lives, so
 whoever comes later can tell a running job from one that is lost, and by which process it is
 watched over. `outcome.new` lies ready from the start, so that a full disk cannot lose the
 outcome; renamed to `outcome`, it is complete.
@@ -27,7 +27,8 @@ OUTCOME_BYTES: Final = 512  # as in launcher.c
 
 _BLANK: Final = b" " * (OUTCOME_BYTES - 1) + b"\n"
 _VERSION: Final = 1
-_RECORD, _OUTCOME, _OUTCOME_NEW = "job", "outcome", "outcome.new"
+_RECORD, _RECORD_NEW = "job", "job.new"
+_OUTCOME, _OUTCOME_NEW = "outcome", "outcome.new"
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _PRIVATE = stat.S_IRUSR | stat.S_IWUSR
 # struct flock of fcntl(2) where off_t has 64 bits; the last item only pads.
@@ -102,7 +103,7 @@ def create(record: Record, close: ExitStack) -> Files:
         # The record last: where there is one, an outcome that isn't there was taken away.
         for name, content in (
             (_OUTCOME_NEW, _BLANK),
-            (_RECORD, text.encode()),
+            (_RECORD_NEW, text.encode()),
         ):
             fds.append(os.open(name, _CREATE, _PRIVATE, dir_fd=folder))
             made.append(name)
@@ -110,8 +111,13 @@ def create(record: Record, close: ExitStack) -> Files:
             written = os.write(fds[-1], content)
             if written != len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if os.path.lexists(os.path.join(record.directory, _RECORD)):
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+        # Its name only now: half a record would tell of a job that may have run. No other
+        # start comes between: outcome.new is here until there is a record, and goes after it.
+        os.rename(_RECORD_NEW, _RECORD, src_dir_fd=folder, dst_dir_fd=folder)
     except OSError as error:
-        for name in made:  # and not another job's
+        for name in reversed(made):  # and not another job's
             os.unlink(os.path.join(record.directory, name))
         raise _error(record.directory, "write", error) from error
     return Files(record=fds[1], folder=folder, outcome=fds[0])
