@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from core_support import DEADLINE_SECONDS, Spool, is_running, read_all, run_job_script, until
 
-from jobby_core import Job, JobArgs, Reason, RecordError, State, _cgroup
+from jobby_core import Job, JobArgs, Reason, RecordError, State, UnreachableJobError, _cgroup
 
 # Starts a job in folder/record, prints its pid, and is killed without a chance to clean up.
 START_AND_DIE = """
@@ -199,6 +199,36 @@ def test_a_damaged_record_is_an_error_that_names_the_folder(spool: Spool, damage
     with pytest.raises(RecordError, match="its record is damaged") as caught:
         Job.attach(str(args.directory))
     assert str(args.directory) in str(caught.value)
+
+
+def test_a_job_that_runs_under_a_damaged_record_is_told_as_one_that_runs(spool: Spool) -> None:
+    """With the process to end, and the record can be restored."""
+    args = record_args(spool, "exec sleep 1000")
+    job = Job.start(args)
+    spool.jobs.append(job)
+    record = Path(str(args.directory), "job")
+    content = record.read_text()
+    launcher = Path(f"/proc/{job.pid}/stat").read_text().rpartition(")")[2].split()[1]
+    record.write_text("{")
+    with pytest.raises(UnreachableJobError, match=f"it runs, its launcher is process {launcher};"):
+        Job.attach(str(args.directory))
+    record.write_text(content)
+    assert Job.attach(str(args.directory)).pid == job.pid
+
+
+def test_a_record_that_may_not_be_read_tells_of_no_end(two_users: Path) -> None:
+    """Its job may run: that is another error than one of a record that is damaged."""
+    script = """
+from jobby_core import UnreachableJobError
+with open(f"{folder}/job", "w", opener=lambda name, flags: os.open(name, flags, 0o600)):
+    pass
+os.setresuid(65534, 65534, 65534)
+try:
+    Job.attach(folder)
+except UnreachableJobError as error:
+    print(error.cause)
+"""
+    assert run_job_script(script, two_users) == "Permission denied\n"
 
 
 def test_a_folder_without_a_job_is_an_error(spool: Spool) -> None:

@@ -9,7 +9,7 @@ from jobby_core._limits import limit_error
 from jobby_core._pidfd import wait_for
 from jobby_core._record import Record
 from jobby_core._stragglers import bury, kill_marked
-from jobby_core.errors import NotStartedError, RecordError
+from jobby_core.errors import NotStartedError, UnreachableJobError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ def adopt(directory: str) -> Adopted:
 
     Raises:
         NotStartedError: the job never ran, and now never will.
-        RecordError: the record is missing or damaged.
+        UnreachableJobError: it runs, or may run, and cannot be watched over.
+        RecordError: the record is missing, or damaged and the job does not run.
         LimitError: no descriptor is left.
     """
     record, record_fd = _record.read(directory)
@@ -82,7 +83,7 @@ def _open(record: Record, record_fd: int, launcher: int) -> LaunchedProcess | No
     """Returns the running job; None if its launcher has just ended."""
     action = f"attach to the job in {record.directory}"
     if launcher <= 0:
-        raise RecordError(
+        raise UnreachableJobError(
             action,
             "it runs in another PID namespace",
             "attach from where it was started",
@@ -93,7 +94,7 @@ def _open(record: Record, record_fd: int, launcher: int) -> LaunchedProcess | No
     except ProcessLookupError:
         return None
     except OSError as error:
-        raise limit_error(error, action) or RecordError(
+        raise limit_error(error, action) or UnreachableJobError(
             action, error.strerror or str(error), "see pidfd_open(2)", path=record.directory
         ) from error
     # Asked again: the id may have gone to a stranger before the pidfd was open.

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from jobby_core._limits import limit_error
-from jobby_core.errors import InvalidJobError, JobbyError, RecordError
+from jobby_core.errors import InvalidJobError, JobbyError, RecordError, UnreachableJobError
 from jobby_core.spec import JobArgs
 from jobby_core.state import LOST, Ending, Exit, Reason, Usage
 
@@ -144,7 +144,8 @@ def read(directory: str) -> tuple[Record, int]:
         it, and the descriptor of its file, which the caller closes.
 
     Raises:
-        RecordError: there is none, or it is damaged.
+        UnreachableJobError: it is damaged and the job runs, or it cannot be read.
+        RecordError: there is none, or it is damaged and the job does not run.
         LimitError: no descriptor is left.
     """
     path = os.path.join(directory, _RECORD)
@@ -157,11 +158,16 @@ def read(directory: str) -> tuple[Record, int]:
             fields = json.loads(file.read())
         return _record(directory, fields), fd
     except (ValueError, TypeError, KeyError, InvalidJobError) as error:
+        launcher = holder(fd)  # whatever the content is
         os.close(fd)
-        raise RecordError(
-            f"read the job in {directory}",
-            f"its record is damaged ({error})",
-            "restore it from a backup, or remove the folder",
+        action, cause = f"read the job in {directory}", f"its record is damaged ({error})"
+        if launcher is None:
+            way_out = "restore it from a backup, or remove the folder"
+            raise RecordError(action, cause, way_out, path=path) from error
+        raise UnreachableJobError(
+            action,
+            f"{cause}; it runs, its launcher is process {launcher}",
+            "write the record's content into that same file again, or end that process",
             path=path,
         ) from error
     except OSError as error:
@@ -283,6 +289,7 @@ def _error(directory: str, verb: str, error: OSError) -> JobbyError:
     way_outs = {
         errno.EEXIST: ("it holds a job already", "give each job a folder of its own"),
         errno.ENOENT: ("it holds no job", "name the folder that the job was started with"),
+        errno.ENOTDIR: ("it is no folder", "name the folder that the job was started with"),
         errno.EROFS: ("it is on a read-only file system", "mount it for writing"),
     }
     if verb == "write" and error.errno == errno.ENOENT:
@@ -290,6 +297,7 @@ def _error(directory: str, verb: str, error: OSError) -> JobbyError:
     cause, way_out = way_outs.get(
         error.errno or 0, (error.strerror or str(error), "check that this user may write there")
     )
-    return limit_error(error, action, directory) or RecordError(
-        action, cause, way_out, path=directory
-    )
+    # Where there is a file that does not open, nobody can tell whether its job runs.
+    no_file = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+    kind = RecordError if verb == "write" or error.errno in no_file else UnreachableJobError
+    return limit_error(error, action, directory) or kind(action, cause, way_out, path=directory)

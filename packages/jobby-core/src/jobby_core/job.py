@@ -104,7 +104,8 @@ class Job:
 
         Raises:
             NotStartedError: the job never ran; it is made sure that it never will.
-            RecordError: the record is missing or damaged.
+            UnreachableJobError: it runs, or may run, but its record cannot be used from here.
+            RecordError: the record is missing, or damaged and the job does not run.
             LimitError: no descriptor is left.
         """
         found = adopt(os.path.abspath(directory))
