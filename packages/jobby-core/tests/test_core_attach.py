@@ -190,6 +190,63 @@ def test_a_damaged_outcome_is_lost_and_never_made_up(spool: Spool, damage: str) 
     assert read_all(job.stdout()) == b"out\n"
 
 
+def test_an_outcome_that_was_written_counts_whatever_its_name(spool: Spool) -> None:
+    """Also where its launcher was killed before it could rename it."""
+    args = record_args(spool, "exit 3")
+    Job.start(args).wait(DEADLINE_SECONDS)
+    outcome = Path(str(args.directory), "outcome")
+    outcome.rename(outcome.with_name("outcome.new"))
+    assert Job.attach(str(args.directory)).status().exit_code == 3
+
+
+NO_DESCRIPTORS = """
+import resource
+from jobby_core import LimitError
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+spare = []
+
+def take_all():
+    try:
+        while True:
+            spare.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+"""
+
+
+def test_without_a_descriptor_a_job_that_ends_has_its_true_outcome(spool: Spool) -> None:
+    """Also for who attached to it: what the end needs is held from then on."""
+    gate = spool.gate()
+    record, _ = start_and_die(spool, 'read _ < "$1"; exit 6', gate.path)
+    script = NO_DESCRIPTORS + """
+job = Job.attach(sys.argv[2])
+gate = os.open(sys.argv[3], os.O_WRONLY)
+take_all()
+os.write(gate, b"\\n")
+print(job.wait(30).exit_code)
+"""
+    assert run_job_script(script, spool.folder, str(record), gate.path) == "6\n"
+
+
+def test_at_whatever_descriptor_it_runs_out_nobody_takes_a_job_for_lost(spool: Spool) -> None:
+    """With none, one, two … to spare: LimitError, until the true outcome and the output come."""
+    args = record_args(spool, "echo out; exit 3")
+    Job.start(args).wait(DEADLINE_SECONDS)
+    script = NO_DESCRIPTORS + """
+take_all()
+failed = 0
+while True:
+    try:
+        job = Job.attach(sys.argv[2])
+        break
+    except LimitError:
+        failed += 1
+        os.close(spare.pop())
+print(failed > 1, job.status().exit_code, read_line(job))
+"""
+    assert run_job_script(script, spool.folder, str(args.directory)) == "True 3 out\n"
+
+
 @pytest.mark.parametrize("damage", ["{", "[]", "{}", '{"version": 2}', ""])
 def test_a_damaged_record_is_an_error_that_names_the_folder(spool: Spool, damage: str) -> None:
     """What was started cannot be told any more."""

@@ -188,10 +188,15 @@ def existing(path: str) -> OutputFile:
     """Returns the output file of a job that another process started.
 
     One that is not there any more is told when it is read.
+
+    Raises:
+        LimitError: no descriptor is left to look with.
     """
     try:
         fd = os.open(path, _OPEN)
-    except OSError:
+    except OSError as error:
+        if limit := limit_error(error, f"open {path} to read a job's output", path):
+            raise limit from error
         return OutputFile(path, None)
     try:
         return OutputFile(path, fd)

@@ -1,16 +1,15 @@
-"""Owns a job's folder: the record of what was started, and of how it ended.
+"""Owns the record in a job's folder: what was started, and whether it runs.
 
 `job` is complete before the launcher starts, and locked by it for as long as it lives, so
 whoever comes later can tell a running job from one that is lost, and by which process it is
-watched over. `outcome.new` lies ready from the start, so that a full disk cannot lose the
-outcome; renamed to `outcome`, it is complete.
+watched over. What the outcome is written to lies ready from the start (`_outcome.py`), so
+that a full disk cannot lose it.
 """
 
 import errno
 import fcntl
 import json
 import os
-import signal
 import stat
 import struct
 from contextlib import ExitStack, suppress
@@ -18,17 +17,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from jobby_core import _outcome
 from jobby_core._limits import limit_error
 from jobby_core.errors import InvalidJobError, JobbyError, RecordError, UnreachableJobError
 from jobby_core.spec import JobArgs
-from jobby_core.state import LOST, Ending, Exit, Reason, Usage
 
-OUTCOME_BYTES: Final = 512  # as in launcher.c
-
-_BLANK: Final = b" " * (OUTCOME_BYTES - 1) + b"\n"
 _VERSION: Final = 1
 _RECORD, _RECORD_NEW = "job", "job.new"
-_OUTCOME, _OUTCOME_NEW = "outcome", "outcome.new"
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _PRIVATE = stat.S_IRUSR | stat.S_IWUSR
 # struct flock of fcntl(2) where off_t has 64 bits; the last item only pads.
@@ -102,7 +97,7 @@ def create(record: Record, close: ExitStack) -> Files:
         fds = []
         # The record last: where there is one, an outcome that isn't there was taken away.
         for name, content in (
-            (_OUTCOME_NEW, _BLANK),
+            (_outcome.NEW, _outcome.BLANK),
             (_RECORD_NEW, text.encode()),
         ):
             fds.append(os.open(name, _CREATE, _PRIVATE, dir_fd=folder))
@@ -125,7 +120,7 @@ def create(record: Record, close: ExitStack) -> Files:
 
 def discard(directory: str) -> None:
     """Removes the record of a job that could not be started."""
-    for name in (_RECORD, _OUTCOME_NEW):
+    for name in (_RECORD, _outcome.NEW):
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(directory, name))
 
@@ -134,7 +129,7 @@ def remove(directory: str) -> None:
     """Removes the record of a job that was started and, at once, killed again."""
     discard(directory)
     with suppress(FileNotFoundError):
-        os.unlink(os.path.join(directory, _OUTCOME))
+        os.unlink(os.path.join(directory, _outcome.NAME))
 
 
 def read(directory: str) -> tuple[Record, int]:
@@ -175,73 +170,6 @@ def read(directory: str) -> tuple[Record, int]:
         raise _error(directory, "read", error) from error
 
 
-def outcome(directory: str) -> Ending | None:
-    """Returns how the job of this folder ended; None if no outcome was recorded (yet)."""
-    try:
-        with open(os.path.join(directory, _OUTCOME), "rb") as file:
-            return parse_outcome(file.read(OUTCOME_BYTES))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        return LOST
-
-
-def parse_outcome(text: bytes) -> Ending:
-    """Reads what the launcher wrote of a job's end.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    fields = json.loads(text)
-    try:
-        if fields["version"] != _VERSION:
-            raise ValueError(f"it has version {fields['version']}, not {_VERSION}")
-        if fields.get("lost"):
-            return LOST
-        signum = int(fields["signal"])
-        sent = {signal.SIGTERM: fields["asked"], signal.SIGKILL: fields["killed"]}
-        return Ending(
-            exit=Exit(None, signum) if signum else Exit(int(fields["code"]), None),
-            stop_signals=frozenset(signum for signum, was_sent in sent.items() if was_sent),
-            cause=Reason(fields["cause"]) if fields["cause"] else None,
-            disk_full=bool(fields["disk_full"]),
-            elapsed_seconds=fields["elapsed_us"] / 1e6,
-            usage=Usage(
-                user_seconds=fields["user_us"] / 1e6,
-                system_seconds=fields["system_us"] / 1e6,
-                max_rss_bytes=int(fields["max_rss_kib"]) * 1024,
-            ),
-        )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{error!r}") from error
-
-
-def main_pid(directory: str) -> int | None:
-    """Returns the main process's id; 0 if that is not known; None if the job has not run (yet)."""
-    for name in (_OUTCOME_NEW, _OUTCOME):
-        try:
-            with open(os.path.join(directory, name), "rb") as file:
-                text = file.read(OUTCOME_BYTES)
-        except OSError:
-            continue
-        if text == _BLANK:
-            return None
-        with suppress(ValueError, TypeError, AttributeError):
-            fields = json.loads(text)
-            return int(fields.get("running", fields.get("pid")))
-    return 0
-
-
-def put_lost(directory: str) -> None:
-    """Records that nobody saw the job's end, so that everybody says the same from now on."""
-    with suppress(OSError):  # then it is found lost again the next time
-        # Not over outcome.new: empty for a moment, it would tell of a job that never ran.
-        path = os.path.join(directory, f"{_OUTCOME}.lost")
-        with open(path, "w", opener=lambda name, flags: os.open(name, flags, _PRIVATE)) as file:
-            json.dump({"version": _VERSION, "lost": True, "pid": 0}, file)
-        os.rename(path, os.path.join(directory, _OUTCOME))
-
-
 def holder(record_fd: int) -> int | None:
     """Returns the id of the launcher that holds the record's lock; None if there is none.
 
@@ -263,7 +191,7 @@ def fence(directory: str, record_fd: int) -> bool:
     except OSError:
         return False
     # Again, under the lock: it may have been held, and all of the job run, since the last look.
-    if main_pid(directory) is not None:
+    if _outcome.main_pid(directory) is not None:
         fcntl.lockf(record_fd, fcntl.LOCK_UN)
         return False
     discard(directory)
