@@ -385,12 +385,14 @@ static void record(const struct launcher *self, const siginfo_t *info) {
     snprintf(text, sizeof text,
              "{\"version\": 1, \"pid\": %d, \"code\": %d, \"signal\": %d, \"asked\": %s, "
              "\"killed\": %s, \"cause\": \"%s\", \"disk_full\": %s, \"elapsed_us\": %lld, "
-             "\"user_us\": %lld, \"system_us\": %lld, \"max_rss_kib\": %ld}",
+             "\"user_us\": %lld, \"system_us\": %lld, \"max_rss_kib\": %ld, "
+             "\"stdout_bytes\": %llu, \"stderr_bytes\": %llu}",
              self->main, exited ? info->si_status : -1, exited ? 0 : info->si_status,
              self->asked ? "true" : "false", self->killed ? "true" : "false", self->cause,
              disk_was_full() ? "true" : "false", (long long)(now_us() - self->started_us),
              (long long)used.ru_utime.tv_sec * 1000000 + used.ru_utime.tv_usec,
-             (long long)used.ru_stime.tv_sec * 1000000 + used.ru_stime.tv_usec, used.ru_maxrss);
+             (long long)used.ru_stime.tv_sec * 1000000 + used.ru_stime.tv_usec, used.ru_maxrss,
+             (unsigned long long)size_of(STDOUT_FILENO), (unsigned long long)size_of(STDERR_FILENO));
     if (self->folder >= 0) {
         /* To the disk before it gets its name: half an outcome is never seen. */
         if (put_outcome(self->outcome, text)) {

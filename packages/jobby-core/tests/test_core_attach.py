@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 from core_support import DEADLINE_SECONDS, Spool, is_running, read_all, run_job_script, until
 
-from jobby_core import Job, JobArgs, Reason, RecordError, State, UnreachableJobError, _cgroup
+from jobby_core import (
+    Job,
+    JobArgs,
+    OutputTruncatedError,
+    Reason,
+    RecordError,
+    State,
+    UnreachableJobError,
+    _cgroup,
+)
 
 # Starts a job in folder/record, prints its pid, and is killed without a chance to clean up.
 START_AND_DIE = """
@@ -409,6 +418,29 @@ def test_an_output_that_was_removed_is_told_when_it_is_read(spool: Spool) -> Non
     with pytest.raises(Exception, match="it was removed after the job was started"):
         job.stdout()
     assert read_all(job.stderr()) == b""
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_output_that_was_cut_before_anybody_read_it_is_an_error(
+    spool: Spool, known: bool
+) -> None:
+    """The outcome tells how long it was; one of an older launcher does not, and is read as it is."""
+    args = record_args(spool, "printf 12345; printf 123 >&2")
+    Job.start(args).wait(DEADLINE_SECONDS)
+    outcome = Path(str(args.directory), "outcome")
+    if not known:
+        fields = json.loads(outcome.read_bytes())
+        assert (fields.pop("stdout_bytes"), fields.pop("stderr_bytes")) == (5, 3)
+        outcome.write_text(json.dumps(fields))
+    os.truncate(args.stdout_path, 2)
+    job = Job.attach(str(args.directory))
+    assert job.status().exit_code == 0
+    assert read_all(job.stderr()) == b"123"
+    if known:
+        with pytest.raises(OutputTruncatedError, match="it had 5 bytes when the job ended"):
+            read_all(job.stdout())
+    else:
+        assert read_all(job.stdout()) == b"12"
 
 
 def test_the_record_keeps_no_secret_of_the_environment(spool: Spool) -> None:

@@ -80,6 +80,7 @@ def parse(text: bytes) -> Ending:
         if fields.get("lost"):
             return LOST
         signum = int(fields["signal"])
+        sizes = (fields.get("stdout_bytes"), fields.get("stderr_bytes"))
         sent = {signal.SIGTERM: fields["asked"], signal.SIGKILL: fields["killed"]}
         return Ending(
             exit=Exit(None, signum) if signum else Exit(int(fields["code"]), None),
@@ -92,6 +93,7 @@ def parse(text: bytes) -> Ending:
                 system_seconds=fields["system_us"] / 1e6,
                 max_rss_bytes=int(fields["max_rss_kib"]) * 1024,
             ),
+            output_bytes=None if None in sizes else (int(sizes[0]), int(sizes[1])),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{error!r}") from error

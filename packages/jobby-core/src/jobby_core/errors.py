@@ -110,7 +110,7 @@ class OutputMissingError(OutputError):
 
 
 class OutputTruncatedError(OutputError):
-    """The output file became shorter than what was already read: bytes are lost."""
+    """The output file became shorter than what was read, or than it was when the job ended."""
 
 
 class LimitError(JobbyError):

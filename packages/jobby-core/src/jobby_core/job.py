@@ -261,8 +261,9 @@ class Job:
             at = None
         with self._lock:
             self._status = ended(self._status, ending, at)
-        for output in self._outputs.values():
-            output.finished = True
+        sizes = ending.output_bytes or (None, None)
+        for output, size in zip(self._outputs.values(), sizes, strict=True):
+            output.finish(size)
         with self._lock:
             self._ended.set()
             callbacks, self._callbacks = self._callbacks, []
