@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,16 @@ from jobby_core import (
     State,
     UnreachableJobError,
     _cgroup,
+    _record,
 )
+from jobby_core._launched import LaunchedProcess
 
 # Starts a job in folder/record, prints its pid, and is killed without a chance to clean up.
 START_AND_DIE = """
 from pathlib import Path
+from jobby_core import _cgroup
+if sys.argv.pop(2) == "without a cgroup":
+    _cgroup.path_for = lambda mark: None
 Path(f"{folder}/record").mkdir()
 job = Job.start(JobArgs("sh", ["-c", sys.argv[2], "sh", *sys.argv[3:]],
     stdout_path=f"{folder}/out", stderr_path=f"{folder}/err", directory=f"{folder}/record",
@@ -35,7 +41,9 @@ signal.pause()
 """
 
 
-def start_and_die(spool: Spool, script: str, *args: str) -> tuple[Path, int]:
+def start_and_die(
+    spool: Spool, script: str, *args: str, cgroup: str = "as ever"
+) -> tuple[Path, int]:
     """Starts a job from a process that is killed at once; returns the record and the pid."""
     import subprocess
     import sys
@@ -43,7 +51,10 @@ def start_and_die(spool: Spool, script: str, *args: str) -> tuple[Path, int]:
     from core_support import _JOB_SCRIPT
 
     done = subprocess.run(
-        [sys.executable, "-c", _JOB_SCRIPT + START_AND_DIE, str(spool.folder), script, *args],
+        [
+            *(sys.executable, "-c", _JOB_SCRIPT + START_AND_DIE),
+            *(str(spool.folder), cgroup, script, *args),
+        ],
         capture_output=True,
         text=True,
         timeout=DEADLINE_SECONDS,
@@ -162,6 +173,36 @@ def test_a_job_whose_launcher_was_killed_is_lost_to_whoever_comes_later(spool: S
         assert not is_running(stray)
 
 
+def test_what_a_killed_launcher_leaves_in_its_session_is_found_without_a_mark(
+    spool: Spool,
+) -> None:
+    """Also by who attached, and where there is no cgroup: its environment does not matter."""
+    # The starter's end has the launcher reaped by somebody else.
+    script = "env -i sleep 1000 & echo $!; exec sleep 1000"
+    record, pid = start_and_die(spool, script, cgroup="without a cgroup")
+    job = Job.attach(record)
+    with job.stdout() as reader:
+        stray = int(reader.readline())
+    until(lambda: Path(f"/proc/{stray}/environ").read_bytes() == b"", "it has no environment")
+    launcher = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(launcher, signal.SIGKILL)
+    assert job.wait(DEADLINE_SECONDS).reason is Reason.LOST
+    assert not is_running(pid)
+    assert not is_running(stray)
+
+
+def test_a_session_that_may_be_a_strangers_is_left_alone(spool: Spool) -> None:
+    """A launcher that is reaped, and whose id another process has: its session is not the job's."""
+    ended, stranger = os.posix_spawnp("true", ["true"], {}), spool.start("sleep", "1000")
+    pidfd = os.pidfd_open(ended)
+    record = _record.Record(stranger.args, "mark", None, datetime.now(UTC))
+    process = LaunchedProcess(record, 0, pidfd, launcher=stranger.pid)
+    assert process._session() is not None, "while it is a zombie the id is its own"
+    os.waitpid(ended, 0)
+    assert process._session() is None
+    process.release()
+
+
 def test_who_kills_a_cgroup_waits_until_nothing_of_it_runs(spool: Spool) -> None:
     """Who is dying can't be found by its environment any more, and may be writing still."""
     args = record_args(spool, "for i in $(seq 60); do (while :; do :; done) & done; echo all; wait")
@@ -227,13 +268,16 @@ def test_without_a_descriptor_a_job_that_ends_has_its_true_outcome(spool: Spool)
     """Also for who attached to it: what the end needs is held from then on."""
     gate = spool.gate()
     record, _ = start_and_die(spool, 'read _ < "$1"; exit 6', gate.path)
-    script = NO_DESCRIPTORS + """
+    script = (
+        NO_DESCRIPTORS
+        + """
 job = Job.attach(sys.argv[2])
 gate = os.open(sys.argv[3], os.O_WRONLY)
 take_all()
 os.write(gate, b"\\n")
 print(job.wait(30).exit_code)
 """
+    )
     assert run_job_script(script, spool.folder, str(record), gate.path) == "6\n"
 
 
@@ -241,7 +285,9 @@ def test_at_whatever_descriptor_it_runs_out_nobody_takes_a_job_for_lost(spool: S
     """With none, one, two … to spare: LimitError, until the true outcome and the output come."""
     args = record_args(spool, "echo out; exit 3")
     Job.start(args).wait(DEADLINE_SECONDS)
-    script = NO_DESCRIPTORS + """
+    script = (
+        NO_DESCRIPTORS
+        + """
 take_all()
 failed = 0
 while True:
@@ -253,6 +299,7 @@ while True:
         os.close(spare.pop())
 print(failed > 1, job.status().exit_code, read_line(job))
 """
+    )
     assert run_job_script(script, spool.folder, str(args.directory)) == "True 3 out\n"
 
 
@@ -340,7 +387,9 @@ def test_a_start_that_fails_leaves_no_record(spool: Spool) -> None:
 def test_a_start_that_was_cut_short_never_happens(spool: Spool) -> None:
     """Who finds the record of a job that no launcher took makes sure that none ever will."""
     args = record_args(spool, "exit 3")
-    script = LATE_LAUNCHER + """
+    script = (
+        LATE_LAUNCHER
+        + """
 prepare("touch", f"{folder}/it-ran")
 # By another process: this one's locks are none for it.
 attaching = subprocess.run([sys.executable, "-c",
@@ -351,6 +400,7 @@ print(attaching.stdout.strip())
 launch()  # too late
 print(os.path.exists(f"{folder}/it-ran"))
 """
+    )
     assert run_job_script(script, spool.folder, str(args.directory)) == (
         "never\nRECORD_LOCK Stale file handle\nFalse\n"
     )
@@ -359,7 +409,9 @@ print(os.path.exists(f"{folder}/it-ran"))
 def test_a_job_that_ran_between_the_look_and_the_lock_is_found(spool: Spool) -> None:
     """Nobody is told that it never ran, though no launcher held the record before nor after."""
     args = record_args(spool, "exit 3")
-    script = LATE_LAUNCHER + """
+    script = (
+        LATE_LAUNCHER
+        + """
 prepare("sh", "-c", "exit 3")
 fence = _record.fence
 def late(*arguments):
@@ -369,13 +421,16 @@ def late(*arguments):
 _record.fence = late
 print(Job.attach(directory).status().exit_code)
 """
+    )
     assert run_job_script(script, spool.folder, str(args.directory)) == "STARTED\n3\n"
 
 
 def test_a_command_that_cannot_be_executed_never_ran_whoever_died_first(spool: Spool) -> None:
     """Also where its starter was killed before it could take the record away again."""
     args = record_args(spool, "exit 3")
-    script = LATE_LAUNCHER + """
+    script = (
+        LATE_LAUNCHER
+        + """
 prepare("/nowhere/command")
 launch()
 try:
@@ -383,6 +438,7 @@ try:
 except NotStartedError:
     print("never")
 """
+    )
     assert run_job_script(script, spool.folder, str(args.directory)) == (
         "EXEC No such file or directory\nnever\n"
     )
@@ -391,7 +447,9 @@ except NotStartedError:
 def test_a_start_that_is_killed_while_it_writes_its_record_leaves_none(spool: Spool) -> None:
     """There is never half a record, which would look like a job that may have run."""
     args = record_args(spool, "exit 3")
-    script = LATE_LAUNCHER + """
+    script = (
+        LATE_LAUNCHER
+        + """
 if os.fork() == 0:
     write = os.write
     def write_half(fd, content):
@@ -403,6 +461,7 @@ if os.fork() == 0:
     prepare("true")
 print(os.WTERMSIG(os.wait()[1]))
 """
+    )
     assert run_job_script(script, spool.folder, str(args.directory)) == "9\n"
     with pytest.raises(RecordError, match="it holds no job"):
         Job.attach(str(args.directory))
@@ -424,7 +483,7 @@ def test_an_output_that_was_removed_is_told_when_it_is_read(spool: Spool) -> Non
 def test_an_output_that_was_cut_before_anybody_read_it_is_an_error(
     spool: Spool, known: bool
 ) -> None:
-    """The outcome tells how long it was; one of an older launcher does not, and is read as it is."""
+    """The outcome tells how long it was; one of an older launcher does not: it is read as it is."""
     args = record_args(spool, "printf 12345; printf 123 >&2")
     Job.start(args).wait(DEADLINE_SECONDS)
     outcome = Path(str(args.directory), "outcome")

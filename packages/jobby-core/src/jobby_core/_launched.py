@@ -106,9 +106,7 @@ class LaunchedProcess:
         """Kills what a lost job has left; returns pidfds. A launcher that ended leaves nothing."""
         if not self._lost:
             return []
-        # As long as the launcher is a zombie, its session's id cannot be anybody else's.
-        session = self._launcher if self._report is not None else None
-        return kill_marked(self._record.mark, session)
+        return kill_marked(self._record.mark, self._session())
 
     def close(self) -> None:
         """Reaps the launcher, and frees all that was held for it."""
@@ -123,6 +121,22 @@ class LaunchedProcess:
             _cgroup.remove(self._record.cgroup)
         if self._record.args.directory is not None:
             _outcome.put_lost(self._record.directory)
+
+    def _session(self) -> int | None:
+        """Returns the launcher's session; None if its id may be a stranger's by now."""
+        try:
+            signal.pidfd_send_signal(self.pidfd, 0)
+        except PermissionError:
+            pass  # a zombie, too
+        except OSError:
+            # It is reaped, by another process if that started it. The kernel gives its id to
+            # nobody while the session has a member (struct pid). If it had none, a stranger may
+            # have it, and a stranger's session has its leader, seen here. Not seen is one whose
+            # leader has ended, too: for that the kernel would have had to go through all ids,
+            # 32,000 or more, in the moment since the pidfd told of the launcher's end.
+            if os.path.exists(f"/proc/{self._launcher}"):
+                return None
+        return self._launcher
 
     def _told(self) -> Ending | None:
         """Returns how the job ended, by what is open already: there may be no descriptor left."""
