@@ -417,8 +417,7 @@ static void watch_over(struct launcher *self, const sigset_t *signals, siginfo_t
         if (self->look_at_ms && self->look_at_ms <= now) {
             self->look_at_ms = 0;
             /* Arm, then compare: what was written in between would otherwise be missed. */
-            arm(self);
-            if (outputs_size() != self->seen) self->written = true;
+            if (!arm(self) || outputs_size() != self->seen) self->written = true;
         }
         if (self->written && !self->look_at_ms) {
             look(self);
