@@ -103,11 +103,6 @@ static void report(int fd, enum step step, int error, pid_t pid) {
     write_all(fd, &message, sizeof message);
 }
 
-_Noreturn static void give_up(const struct launcher *self, enum step step) {
-    report(self->report, step, errno, 0);
-    _exit(1);
-}
-
 /* Writes the whole of OUTCOME, padded, in one go: it lies within one sector. */
 static bool put_outcome(int fd, const char *text) {
     char line[OUTCOME_BYTES];
@@ -123,6 +118,15 @@ static void note_running(const struct launcher *self, pid_t pid) {
     if (self->outcome < 0) return;
     snprintf(text, sizeof text, "{\"running\": %d}", pid);
     put_outcome(self->outcome, text);
+}
+
+/* Before it is told: who started this may be dead, and then the outcome alone says that the
+ * command never ran. */
+_Noreturn static void give_up(const struct launcher *self, enum step step) {
+    int error = errno;
+    put_outcome(self->outcome, "");
+    report(self->report, step, error, 0);
+    _exit(1);
 }
 
 /* --- starting ----------------------------------------------------------- */
@@ -213,6 +217,7 @@ static void start(struct launcher *self) {
     if (*self->gave_up) {
         waitpid(self->main, NULL, 0); /* until then its cgroup may count as used */
         remove_cgroup(self);
+        put_outcome(self->outcome, ""); /* as in give_up */
         _exit(1);
     }
     note_running(self, self->main);
@@ -380,12 +385,14 @@ static void record(const struct launcher *self, const siginfo_t *info) {
     snprintf(text, sizeof text,
              "{\"version\": 1, \"pid\": %d, \"code\": %d, \"signal\": %d, \"asked\": %s, "
              "\"killed\": %s, \"cause\": \"%s\", \"disk_full\": %s, \"elapsed_us\": %lld, "
-             "\"user_us\": %lld, \"system_us\": %lld, \"max_rss_kib\": %ld}",
+             "\"user_us\": %lld, \"system_us\": %lld, \"max_rss_kib\": %ld, "
+             "\"stdout_bytes\": %llu, \"stderr_bytes\": %llu}",
              self->main, exited ? info->si_status : -1, exited ? 0 : info->si_status,
              self->asked ? "true" : "false", self->killed ? "true" : "false", self->cause,
              disk_was_full() ? "true" : "false", (long long)(now_us() - self->started_us),
              (long long)used.ru_utime.tv_sec * 1000000 + used.ru_utime.tv_usec,
-             (long long)used.ru_stime.tv_sec * 1000000 + used.ru_stime.tv_usec, used.ru_maxrss);
+             (long long)used.ru_stime.tv_sec * 1000000 + used.ru_stime.tv_usec, used.ru_maxrss,
+             (unsigned long long)size_of(STDOUT_FILENO), (unsigned long long)size_of(STDERR_FILENO));
     if (self->folder >= 0) {
         /* To the disk before it gets its name: half an outcome is never seen. */
         if (put_outcome(self->outcome, text)) {
@@ -410,8 +417,7 @@ static void watch_over(struct launcher *self, const sigset_t *signals, siginfo_t
         if (self->look_at_ms && self->look_at_ms <= now) {
             self->look_at_ms = 0;
             /* Arm, then compare: what was written in between would otherwise be missed. */
-            arm(self);
-            if (outputs_size() != self->seen) self->written = true;
+            if (!arm(self) || outputs_size() != self->seen) self->written = true;
         }
         if (self->written && !self->look_at_ms) {
             look(self);

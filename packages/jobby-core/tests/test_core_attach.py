@@ -4,16 +4,31 @@ import json
 import os
 import signal
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from core_support import DEADLINE_SECONDS, Spool, is_running, read_all, run_job_script, until
 
-from jobby_core import Job, JobArgs, Reason, RecordError, State, _cgroup
+from jobby_core import (
+    Job,
+    JobArgs,
+    OutputTruncatedError,
+    Reason,
+    RecordError,
+    State,
+    UnreachableJobError,
+    _cgroup,
+    _record,
+)
+from jobby_core._launched import LaunchedProcess
 
 # Starts a job in folder/record, prints its pid, and is killed without a chance to clean up.
 START_AND_DIE = """
 from pathlib import Path
+from jobby_core import _cgroup
+if sys.argv.pop(2) == "without a cgroup":
+    _cgroup.path_for = lambda mark: None
 Path(f"{folder}/record").mkdir()
 job = Job.start(JobArgs("sh", ["-c", sys.argv[2], "sh", *sys.argv[3:]],
     stdout_path=f"{folder}/out", stderr_path=f"{folder}/err", directory=f"{folder}/record",
@@ -26,7 +41,9 @@ signal.pause()
 """
 
 
-def start_and_die(spool: Spool, script: str, *args: str) -> tuple[Path, int]:
+def start_and_die(
+    spool: Spool, script: str, *args: str, cgroup: str = "as ever"
+) -> tuple[Path, int]:
     """Starts a job from a process that is killed at once; returns the record and the pid."""
     import subprocess
     import sys
@@ -34,7 +51,10 @@ def start_and_die(spool: Spool, script: str, *args: str) -> tuple[Path, int]:
     from core_support import _JOB_SCRIPT
 
     done = subprocess.run(
-        [sys.executable, "-c", _JOB_SCRIPT + START_AND_DIE, str(spool.folder), script, *args],
+        [
+            *(sys.executable, "-c", _JOB_SCRIPT + START_AND_DIE),
+            *(str(spool.folder), cgroup, script, *args),
+        ],
         capture_output=True,
         text=True,
         timeout=DEADLINE_SECONDS,
@@ -42,6 +62,33 @@ def start_and_die(spool: Spool, script: str, *args: str) -> tuple[Path, int]:
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     return spool.folder / "record", int(done.stdout)
+
+
+# What a start does before its launcher, and `launch`, which runs that and waits for its end.
+LATE_LAUNCHER = """
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from jobby_core import NotStartedError, _launcher, _record
+directory = sys.argv[2]
+close = ExitStack()
+files = None
+
+def prepare(*command):
+    global record, files
+    args = JobArgs(command[0], command[1:], stdout_path=f"{directory}/out",
+                   stderr_path=f"{directory}/err", directory=directory)
+    record = _record.Record(args, "mark", None, datetime.now(UTC))
+    files = _record.create(record, close)
+
+def launch():
+    report, told = os.pipe()
+    outputs = [os.open(f"{directory}/{n}", os.O_WRONLY | os.O_CREAT) for n in ("out", "err")]
+    inherited = (told, files.record, files.folder, files.outcome, files.folder, -1)
+    child = _launcher._spawn(_launcher.path(), record, outputs, inherited, close)
+    step, error, pid = _launcher._read_report(report)
+    print(step.name, *[os.strerror(error)] * bool(error))
+    os.waitpid(child, 0)
+"""
 
 
 def record_args(spool: Spool, script: str, *args: str) -> JobArgs:
@@ -126,6 +173,36 @@ def test_a_job_whose_launcher_was_killed_is_lost_to_whoever_comes_later(spool: S
         assert not is_running(stray)
 
 
+def test_what_a_killed_launcher_leaves_in_its_session_is_found_without_a_mark(
+    spool: Spool,
+) -> None:
+    """Also by who attached, and where there is no cgroup: its environment does not matter."""
+    # The starter's end has the launcher reaped by somebody else.
+    script = "env -i sleep 1000 & echo $!; exec sleep 1000"
+    record, pid = start_and_die(spool, script, cgroup="without a cgroup")
+    job = Job.attach(record)
+    with job.stdout() as reader:
+        stray = int(reader.readline())
+    until(lambda: Path(f"/proc/{stray}/environ").read_bytes() == b"", "it has no environment")
+    launcher = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(launcher, signal.SIGKILL)
+    assert job.wait(DEADLINE_SECONDS).reason is Reason.LOST
+    assert not is_running(pid)
+    assert not is_running(stray)
+
+
+def test_a_session_that_may_be_a_strangers_is_left_alone(spool: Spool) -> None:
+    """A launcher that is reaped, and whose id another process has: its session is not the job's."""
+    ended, stranger = os.posix_spawnp("true", ["true"], {}), spool.start("sleep", "1000")
+    pidfd = os.pidfd_open(ended)
+    record = _record.Record(stranger.args, "mark", None, datetime.now(UTC))
+    process = LaunchedProcess(record, 0, pidfd, launcher=stranger.pid)
+    assert process._session() is not None, "while it is a zombie the id is its own"
+    os.waitpid(ended, 0)
+    assert process._session() is None
+    process.release()
+
+
 def test_who_kills_a_cgroup_waits_until_nothing_of_it_runs(spool: Spool) -> None:
     """Who is dying can't be found by its environment any more, and may be writing still."""
     args = record_args(spool, "for i in $(seq 60); do (while :; do :; done) & done; echo all; wait")
@@ -163,6 +240,69 @@ def test_a_damaged_outcome_is_lost_and_never_made_up(spool: Spool, damage: str) 
     assert read_all(job.stdout()) == b"out\n"
 
 
+def test_an_outcome_that_was_written_counts_whatever_its_name(spool: Spool) -> None:
+    """Also where its launcher was killed before it could rename it."""
+    args = record_args(spool, "exit 3")
+    Job.start(args).wait(DEADLINE_SECONDS)
+    outcome = Path(str(args.directory), "outcome")
+    outcome.rename(outcome.with_name("outcome.new"))
+    assert Job.attach(str(args.directory)).status().exit_code == 3
+
+
+NO_DESCRIPTORS = """
+import resource
+from jobby_core import LimitError
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+spare = []
+
+def take_all():
+    try:
+        while True:
+            spare.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+"""
+
+
+def test_without_a_descriptor_a_job_that_ends_has_its_true_outcome(spool: Spool) -> None:
+    """Also for who attached to it: what the end needs is held from then on."""
+    gate = spool.gate()
+    record, _ = start_and_die(spool, 'read _ < "$1"; exit 6', gate.path)
+    script = (
+        NO_DESCRIPTORS
+        + """
+job = Job.attach(sys.argv[2])
+gate = os.open(sys.argv[3], os.O_WRONLY)
+take_all()
+os.write(gate, b"\\n")
+print(job.wait(30).exit_code)
+"""
+    )
+    assert run_job_script(script, spool.folder, str(record), gate.path) == "6\n"
+
+
+def test_at_whatever_descriptor_it_runs_out_nobody_takes_a_job_for_lost(spool: Spool) -> None:
+    """With none, one, two … to spare: LimitError, until the true outcome and the output come."""
+    args = record_args(spool, "echo out; exit 3")
+    Job.start(args).wait(DEADLINE_SECONDS)
+    script = (
+        NO_DESCRIPTORS
+        + """
+take_all()
+failed = 0
+while True:
+    try:
+        job = Job.attach(sys.argv[2])
+        break
+    except LimitError:
+        failed += 1
+        os.close(spare.pop())
+print(failed > 1, job.status().exit_code, read_line(job))
+"""
+    )
+    assert run_job_script(script, spool.folder, str(args.directory)) == "True 3 out\n"
+
+
 @pytest.mark.parametrize("damage", ["{", "[]", "{}", '{"version": 2}', ""])
 def test_a_damaged_record_is_an_error_that_names_the_folder(spool: Spool, damage: str) -> None:
     """What was started cannot be told any more."""
@@ -172,6 +312,36 @@ def test_a_damaged_record_is_an_error_that_names_the_folder(spool: Spool, damage
     with pytest.raises(RecordError, match="its record is damaged") as caught:
         Job.attach(str(args.directory))
     assert str(args.directory) in str(caught.value)
+
+
+def test_a_job_that_runs_under_a_damaged_record_is_told_as_one_that_runs(spool: Spool) -> None:
+    """With the process to end, and the record can be restored."""
+    args = record_args(spool, "exec sleep 1000")
+    job = Job.start(args)
+    spool.jobs.append(job)
+    record = Path(str(args.directory), "job")
+    content = record.read_text()
+    launcher = Path(f"/proc/{job.pid}/stat").read_text().rpartition(")")[2].split()[1]
+    record.write_text("{")
+    with pytest.raises(UnreachableJobError, match=f"it runs, its launcher is process {launcher};"):
+        Job.attach(str(args.directory))
+    record.write_text(content)
+    assert Job.attach(str(args.directory)).pid == job.pid
+
+
+def test_a_record_that_may_not_be_read_tells_of_no_end(two_users: Path) -> None:
+    """Its job may run: that is another error than one of a record that is damaged."""
+    script = """
+from jobby_core import UnreachableJobError
+with open(f"{folder}/job", "w", opener=lambda name, flags: os.open(name, flags, 0o600)):
+    pass
+os.setresuid(65534, 65534, 65534)
+try:
+    Job.attach(folder)
+except UnreachableJobError as error:
+    print(error.cause)
+"""
+    assert run_job_script(script, two_users) == "Permission denied\n"
 
 
 def test_a_folder_without_a_job_is_an_error(spool: Spool) -> None:
@@ -217,36 +387,84 @@ def test_a_start_that_fails_leaves_no_record(spool: Spool) -> None:
 def test_a_start_that_was_cut_short_never_happens(spool: Spool) -> None:
     """Who finds the record of a job that no launcher took makes sure that none ever will."""
     args = record_args(spool, "exit 3")
-    script = """
-from contextlib import ExitStack
-from datetime import UTC, datetime
-from jobby_core import _launcher, _record
-directory = sys.argv[2]
-# As far as a start gets before the launcher: then it was killed.
-args = JobArgs("touch", [f"{folder}/it-ran"], stdout_path=f"{directory}/stdout",
-               stderr_path=f"{directory}/stderr", directory=directory)
-with ExitStack() as close:
-    record = _record.Record(args, "mark", None, datetime.now(UTC))
-    files = _record.create(record, close)
-    from jobby_core import NotStartedError
-    attaching = subprocess.run([sys.executable, "-c",
-        "import sys, jobby_core\\ntry: jobby_core.Job.attach(sys.argv[1])\\n"
-        "except jobby_core.NotStartedError as e: print('never')", directory],
-        capture_output=True, text=True, check=True)
-    print(attaching.stdout.strip())
-    # The launcher comes too late.
-    report, told = os.pipe()
-    out = os.open("/dev/null", os.O_WRONLY)
-    inherited = (told, files.record, files.folder, files.outcome, files.folder, -1)
-    child = _launcher._spawn(_launcher.path(), record, (out, out), inherited, close)
-    step, error, pid = _launcher._read_report(report)
-    print(step.name, os.strerror(error))
-    os.waitpid(child, 0)
+    script = (
+        LATE_LAUNCHER
+        + """
+prepare("touch", f"{folder}/it-ran")
+# By another process: this one's locks are none for it.
+attaching = subprocess.run([sys.executable, "-c",
+    "import sys, jobby_core\\ntry: jobby_core.Job.attach(sys.argv[1])\\n"
+    "except jobby_core.NotStartedError as e: print('never')", directory],
+    capture_output=True, text=True, check=True)
+print(attaching.stdout.strip())
+launch()  # too late
 print(os.path.exists(f"{folder}/it-ran"))
 """
+    )
     assert run_job_script(script, spool.folder, str(args.directory)) == (
         "never\nRECORD_LOCK Stale file handle\nFalse\n"
     )
+
+
+def test_a_job_that_ran_between_the_look_and_the_lock_is_found(spool: Spool) -> None:
+    """Nobody is told that it never ran, though no launcher held the record before nor after."""
+    args = record_args(spool, "exit 3")
+    script = (
+        LATE_LAUNCHER
+        + """
+prepare("sh", "-c", "exit 3")
+fence = _record.fence
+def late(*arguments):
+    _record.fence = fence
+    launch()
+    return fence(*arguments)
+_record.fence = late
+print(Job.attach(directory).status().exit_code)
+"""
+    )
+    assert run_job_script(script, spool.folder, str(args.directory)) == "STARTED\n3\n"
+
+
+def test_a_command_that_cannot_be_executed_never_ran_whoever_died_first(spool: Spool) -> None:
+    """Also where its starter was killed before it could take the record away again."""
+    args = record_args(spool, "exit 3")
+    script = (
+        LATE_LAUNCHER
+        + """
+prepare("/nowhere/command")
+launch()
+try:
+    Job.attach(directory)
+except NotStartedError:
+    print("never")
+"""
+    )
+    assert run_job_script(script, spool.folder, str(args.directory)) == (
+        "EXEC No such file or directory\nnever\n"
+    )
+
+
+def test_a_start_that_is_killed_while_it_writes_its_record_leaves_none(spool: Spool) -> None:
+    """There is never half a record, which would look like a job that may have run."""
+    args = record_args(spool, "exit 3")
+    script = (
+        LATE_LAUNCHER
+        + """
+if os.fork() == 0:
+    write = os.write
+    def write_half(fd, content):
+        write(fd, content[:len(content) // 2])
+        if content.startswith(b"{"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(fd, content[len(content) // 2:]) + len(content) // 2
+    os.write = write_half
+    prepare("true")
+print(os.WTERMSIG(os.wait()[1]))
+"""
+    )
+    assert run_job_script(script, spool.folder, str(args.directory)) == "9\n"
+    with pytest.raises(RecordError, match="it holds no job"):
+        Job.attach(str(args.directory))
 
 
 def test_an_output_that_was_removed_is_told_when_it_is_read(spool: Spool) -> None:
@@ -259,6 +477,29 @@ def test_an_output_that_was_removed_is_told_when_it_is_read(spool: Spool) -> Non
     with pytest.raises(Exception, match="it was removed after the job was started"):
         job.stdout()
     assert read_all(job.stderr()) == b""
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_output_that_was_cut_before_anybody_read_it_is_an_error(
+    spool: Spool, known: bool
+) -> None:
+    """The outcome tells how long it was; one of an older launcher does not: it is read as it is."""
+    args = record_args(spool, "printf 12345; printf 123 >&2")
+    Job.start(args).wait(DEADLINE_SECONDS)
+    outcome = Path(str(args.directory), "outcome")
+    if not known:
+        fields = json.loads(outcome.read_bytes())
+        assert (fields.pop("stdout_bytes"), fields.pop("stderr_bytes")) == (5, 3)
+        outcome.write_text(json.dumps(fields))
+    os.truncate(args.stdout_path, 2)
+    job = Job.attach(str(args.directory))
+    assert job.status().exit_code == 0
+    assert read_all(job.stderr()) == b"123"
+    if known:
+        with pytest.raises(OutputTruncatedError, match="it had 5 bytes when the job ended"):
+            read_all(job.stdout())
+    else:
+        assert read_all(job.stdout()) == b"12"
 
 
 def test_the_record_keeps_no_secret_of_the_environment(spool: Spool) -> None:

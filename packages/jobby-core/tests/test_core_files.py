@@ -14,6 +14,7 @@ from core_support import (
     background,
     follow_all,
     read_all,
+    until,
     until_waiting,
 )
 
@@ -199,6 +200,41 @@ def test_a_truncation_is_told_after_the_end_too(spool: Spool) -> None:
         os.truncate(stdout_path(job), 2)
         with pytest.raises(OutputTruncatedError, match="on from byte 4"):
             reader.read()
+
+
+@pytest.mark.usefixtures("both_ways")
+def test_an_output_that_was_cut_after_the_end_is_never_taken_for_the_whole(spool: Spool) -> None:
+    """Not even by who comes after that, and has read nothing; whether it waits or not."""
+    job = spool.shell("printf 12345; printf 123 >&2")
+    job.wait(DEADLINE_SECONDS)
+    os.truncate(stdout_path(job), 2)
+
+    async def look(wait: bool, tail: bool) -> None:
+        async with job.follow(Stream.STDOUT, wait=wait) as follower:
+            await (follower.size() if tail else anext(follower))
+
+    with job.stdout() as reader, pytest.raises(OutputTruncatedError, match="it had 5 bytes when"):
+        reader.read()
+    for wait, tail in ((True, False), (False, False), (True, True)):
+        with pytest.raises(OutputTruncatedError, match="truncated to 2 bytes"):
+            asyncio.run(look(wait, tail))
+    assert read_all(job.stderr()) == b"123"
+
+
+def test_a_cut_is_told_to_who_does_not_wait_and_began_while_the_job_ran(spool: Spool) -> None:
+    """What was written after its first look is none of its business, and no error."""
+    feed = spool.feed()
+    feed.write(b"12345")
+    until(lambda: stdout_path(feed.job).stat().st_size == 5, "it wrote five")
+
+    async def follow() -> bytes:
+        async with feed.job.follow(Stream.STDOUT, max_chunk_bytes=2, wait=False) as follower:
+            chunks = [await anext(follower)]
+            feed.write(b"67890")
+            feed.end()
+            return b"".join(chunks + [chunk async for chunk in follower])
+
+    assert asyncio.run(follow()) == b"12345"
 
 
 @pytest.mark.parametrize("way", ["read", "readinto", "peek"])

@@ -39,6 +39,7 @@ PUBLIC_NAMES = {
     "Status",
     "StopError",
     "Stream",
+    "UnreachableJobError",
     "Usage",
     "WorkingDirectoryError",
     "launcher_available",

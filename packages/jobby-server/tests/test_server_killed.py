@@ -98,6 +98,39 @@ def test_a_signal_leaves_the_jobs_running(files: Files, state_dir: Path, fifo: F
         assert "jobs of the server before: 1 running" in process.end(signal.SIGTERM)[1]
 
 
+def test_a_job_that_runs_under_a_damaged_record_is_never_an_ended_one(
+    files: Files, state_dir: Path, fifo: Fifo
+) -> None:
+    """The next server says why it does not start; once the record is restored, the job goes on."""
+    arguments = (*ANY_PORT, "--state-dir", str(state_dir))
+
+    async def before(process: Process) -> bytes:
+        client = connect(files, process)
+        job = await client.run_job("sh", "-c", f"read x < {fifo}; exit 5")
+        await client.channel.close()
+        return job
+
+    async def after(process: Process, job: bytes) -> None:
+        client = connect(files, process)
+        fifo.release()
+        assert (await client.wait(job)).exit_code == 5
+        await client.channel.close()
+
+    with started(files, *arguments) as process:
+        job = run(before(process))
+        process.end(signal.SIGTERM)
+    record = state_dir / "jobs" / str(uuid.UUID(bytes=job)) / "job"
+    content = record.read_bytes()
+    record.write_bytes(content[:20])
+    code, said = failing(files, *arguments)
+    assert code == 70
+    assert "it runs, its launcher is process" in said
+    record.write_bytes(content)
+    with started(files, *arguments) as process:
+        run(after(process, job))
+        process.end(signal.SIGTERM)
+
+
 def test_the_setting_stops_the_jobs_with_the_server(files: Files, state_dir: Path) -> None:
     """--stop-jobs-on-exit: as without a state folder, and the next server says who did it."""
 

@@ -148,6 +148,27 @@ def test_a_job_that_ended_meanwhile_has_its_true_outcome(
     run(scenario())
 
 
+def test_an_output_that_was_cut_before_anybody_read_it_is_data_loss(
+    ca: Authority, state_dir: Path
+) -> None:
+    """By this server and by the next; never an end that looks whole. The other output is read."""
+
+    async def scenario() -> None:
+        async with once(ca, state_dir) as first:
+            job = await first.alice.run_job("sh", "-c", "printf 12345; printf 123 >&2")
+            await first.alice.wait(job)
+            await until(lambda: first.running.server.store.ended_count)
+            os.truncate(folder(state_dir, job) / "stdout", 2)
+            assert (await refused(first.alice.follow(job)))[0] is CODE.DATA_LOSS
+        async with once(ca, state_dir) as second:
+            code, text = await refused(second.alice.follow(job))
+            assert (code, "truncated to 2 bytes" in text) == (CODE.DATA_LOSS, True)
+            assert await second.alice.read(job, pb.OUTPUT_TYPE_STDERR) == b"123"
+            assert (await second.status(job)).exit_code == 0
+
+    run(scenario())
+
+
 def test_a_request_id_counts_over_a_restart(ca: Authority, state_dir: Path, tmp_path: Path) -> None:
     """The same id never starts a second job, whether the first runs or has ended."""
     ran = tmp_path / "ran"

@@ -22,6 +22,7 @@ from jobby_core.errors import (
     RecordError,
     StartError,
     StopError,
+    UnreachableJobError,
     WorkingDirectoryError,
 )
 from jobby_core.follow import OutputFollower
@@ -57,6 +58,7 @@ __all__ = [
     "Status",
     "StopError",
     "Stream",
+    "UnreachableJobError",
     "Usage",
     "WorkingDirectoryError",
     "launcher_available",

@@ -1,15 +1,17 @@
 """Owns how a job stands that another process started: it runs, has ended, or is lost."""
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 
-from jobby_core import _cgroup, _record
+from jobby_core import _cgroup, _outcome, _record
 from jobby_core._launched import LaunchedProcess
 from jobby_core._limits import limit_error
 from jobby_core._pidfd import wait_for
 from jobby_core._record import Record
 from jobby_core._stragglers import bury, kill_marked
-from jobby_core.errors import NotStartedError, RecordError
+from jobby_core.errors import NotStartedError, UnreachableJobError
+from jobby_core.state import LOST, Ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +22,13 @@ class Adopted:
         record: what was started.
         pid: its main process's id; 0 if not known.
         process: what it runs in; None if it has ended, or nobody watches over it.
+        ending: how it ended; None if it runs.
     """
 
     record: Record
     pid: int
     process: LaunchedProcess | None
+    ending: Ending | None
 
 
 def adopt(directory: str) -> Adopted:
@@ -32,7 +36,8 @@ def adopt(directory: str) -> Adopted:
 
     Raises:
         NotStartedError: the job never ran, and now never will.
-        RecordError: the record is missing or damaged.
+        UnreachableJobError: it runs, or may run, and cannot be watched over.
+        RecordError: the record is missing, or damaged and the job does not run.
         LimitError: no descriptor is left.
     """
     record, record_fd = _record.read(directory)
@@ -43,17 +48,18 @@ def adopt(directory: str) -> Adopted:
                 process = _open(record, record_fd, launcher)
                 if process is None:
                     continue  # it ended just now
-                return Adopted(record, process.pid, process)
-            if _record.outcome(directory) is not None:
-                return Adopted(record, _record.main_pid(directory) or 0, None)
-            pid = _record.main_pid(directory)
+                return Adopted(record, process.pid, process, None)
+            ending = _outcome.read(directory)
+            if ending is not None:
+                return Adopted(record, _outcome.main_pid(directory) or 0, None, ending)
+            pid = _outcome.main_pid(directory)
             if pid is not None:
                 if _record.holder(record_fd) is not None:
                     continue  # it began just now
-                if _record.outcome(directory) is not None:
+                if _outcome.read(directory) is not None:
                     continue  # it ended just now
                 _end_lost(record)
-                return Adopted(record, pid, None)
+                return Adopted(record, pid, None, LOST)
             if _record.fence(directory, record_fd):
                 raise NotStartedError(
                     f"attach to the job in {directory}",
@@ -75,14 +81,14 @@ def _end_lost(record: Record) -> None:
         bury(left)
     if record.cgroup is not None:
         _cgroup.remove(record.cgroup)
-    _record.put_lost(record.directory)
+    _outcome.put_lost(record.directory)
 
 
 def _open(record: Record, record_fd: int, launcher: int) -> LaunchedProcess | None:
     """Returns the running job; None if its launcher has just ended."""
     action = f"attach to the job in {record.directory}"
     if launcher <= 0:
-        raise RecordError(
+        raise UnreachableJobError(
             action,
             "it runs in another PID namespace",
             "attach from where it was started",
@@ -93,12 +99,15 @@ def _open(record: Record, record_fd: int, launcher: int) -> LaunchedProcess | No
     except ProcessLookupError:
         return None
     except OSError as error:
-        raise limit_error(error, action) or RecordError(
+        raise limit_error(error, action) or UnreachableJobError(
             action, error.strerror or str(error), "see pidfd_open(2)", path=record.directory
         ) from error
-    # Asked again: the id may have gone to a stranger before the pidfd was open.
-    if _record.holder(record_fd) != launcher:
-        os.close(pidfd)
-        return None
-    pid = _record.main_pid(record.directory) or 0
-    return LaunchedProcess(record, pid, pidfd, launcher=launcher)
+    with ExitStack() as on_error:
+        on_error.callback(os.close, pidfd)
+        # Asked again: the id may have gone to a stranger before the pidfd was open.
+        if _record.holder(record_fd) != launcher:
+            return None
+        outcome = _outcome.hold(record.directory)
+        on_error.pop_all()
+    pid = 0 if outcome is None else _outcome.pid_in(_outcome.read_held(outcome))
+    return LaunchedProcess(record, pid, pidfd, launcher=launcher, outcome=outcome)

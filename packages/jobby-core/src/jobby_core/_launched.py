@@ -6,11 +6,11 @@ import threading
 from contextlib import suppress
 from typing import Final
 
-from jobby_core import _cgroup, _record
+from jobby_core import _cgroup, _outcome
 from jobby_core._pidfd import has_ended, wait_for
 from jobby_core._record import Record
 from jobby_core._stragglers import kill_marked
-from jobby_core.errors import StopError
+from jobby_core.errors import JobbyError, StopError
 from jobby_core.state import LOST, Ending
 
 # As in launcher.c, where SIGTERM and SIGKILL would not do: they are for the job.
@@ -26,7 +26,14 @@ class LaunchedProcess:
     """
 
     def __init__(
-        self, record: Record, pid: int, pidfd: int, *, launcher: int, report: int | None = None
+        self,
+        record: Record,
+        pid: int,
+        pidfd: int,
+        *,
+        launcher: int,
+        report: int | None = None,
+        outcome: int | None = None,
     ) -> None:
         """Wraps a launcher that runs.
 
@@ -36,12 +43,14 @@ class LaunchedProcess:
             pidfd: the launcher's.
             launcher: the launcher's id.
             report: the pipe to it; none if it is not a child of this process.
+            outcome: then what it writes the outcome to, held open; none if that was taken away.
         """
         self.pid = pid
         self.pidfd = pidfd
         self._record = record
         self._launcher = launcher
         self._report = report
+        self._outcome = outcome
         self._parent = os.getpid()
         self._lost = False  # the reaper's thread alone
         self._lock = threading.Lock()
@@ -78,15 +87,16 @@ class LaunchedProcess:
         """Lets go of a job that another process started; it runs on."""
         with self._lock:
             self._closed = True
-        os.close(self.pidfd)
+        self._close_descriptors()
 
     def reap(self) -> Ending | None:
         """Returns how the job ended; None if the launcher has not ended. Only for the reaper."""
         if not has_ended(self.pidfd):
             return None
-        ending = self._reported()
+        ending = self._told()
         if ending is None and self._record.args.directory is not None:
-            ending = _record.outcome(self._record.directory)
+            with suppress(JobbyError):  # it stays on the disk for whoever comes later
+                ending = _outcome.read(self._record.directory)
         self._lost = ending is None
         if self._lost and self._record.cgroup is not None:
             _cgroup.kill(self._record.cgroup)
@@ -96,9 +106,7 @@ class LaunchedProcess:
         """Kills what a lost job has left; returns pidfds. A launcher that ended leaves nothing."""
         if not self._lost:
             return []
-        # As long as the launcher is a zombie, its session's id cannot be anybody else's.
-        session = self._launcher if self._report is not None else None
-        return kill_marked(self._record.mark, session)
+        return kill_marked(self._record.mark, self._session())
 
     def close(self) -> None:
         """Reaps the launcher, and frees all that was held for it."""
@@ -106,21 +114,41 @@ class LaunchedProcess:
             os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         with self._lock:
             self._closed = True
-        os.close(self.pidfd)
-        if self._report is not None:
-            os.close(self._report)
+        self._close_descriptors()
         if not self._lost:
             return
         if self._record.cgroup is not None:
             _cgroup.remove(self._record.cgroup)
         if self._record.args.directory is not None:
-            _record.put_lost(self._record.directory)
+            _outcome.put_lost(self._record.directory)
 
-    def _reported(self) -> Ending | None:
-        if self._report is None:
-            return None
-        # The launcher has ended, and with it the only writer: this doesn't block.
+    def _session(self) -> int | None:
+        """Returns the launcher's session; None if its id may be a stranger's by now."""
         try:
-            return _record.parse_outcome(os.read(self._report, 4096))
-        except ValueError:
-            return None
+            signal.pidfd_send_signal(self.pidfd, 0)
+        except PermissionError:
+            pass  # a zombie, too
+        except OSError:
+            # It is reaped, by another process if that started it. The kernel gives its id to
+            # nobody while the session has a member (struct pid). If it had none, a stranger may
+            # have it, and a stranger's session has its leader, seen here. Not seen is one whose
+            # leader has ended, too: for that the kernel would have had to go through all ids,
+            # 32,000 or more, in the moment since the pidfd told of the launcher's end.
+            if os.path.exists(f"/proc/{self._launcher}"):
+                return None
+        return self._launcher
+
+    def _told(self) -> Ending | None:
+        """Returns how the job ended, by what is open already: there may be no descriptor left."""
+        # The launcher has ended, and with it the only writer: this doesn't block.
+        with suppress(OSError, ValueError):
+            if self._report is not None:
+                return _outcome.parse(os.read(self._report, 4096))
+            if self._outcome is not None:
+                return _outcome.parse(_outcome.read_held(self._outcome))
+        return None
+
+    def _close_descriptors(self) -> None:
+        for fd in (self.pidfd, self._report, self._outcome):
+            if fd is not None:
+                os.close(fd)

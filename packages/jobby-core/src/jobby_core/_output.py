@@ -49,9 +49,20 @@ class OutputFile:
         key: its device and inode; no other open file has the same.
         finished: True once nothing will be written any more. Sample it before
             the size (see `_cursor.next_step`).
+        final_size: then how long it was; 0 if that is not known.
     """
 
-    __slots__ = ("_fd", "_lock", "_no_wait", "_readers", "_version", "finished", "key", "path")
+    __slots__ = (
+        "_fd",
+        "_lock",
+        "_no_wait",
+        "_readers",
+        "_version",
+        "final_size",
+        "finished",
+        "key",
+        "path",
+    )
 
     def __init__(self, path: str, fd: int | None) -> None:
         """Takes the identity of the file that `fd` is open on; None if there is no file."""
@@ -59,11 +70,41 @@ class OutputFile:
         identity: tuple[Key, Version] = _NOWHERE if fd is None else _identity(fd)
         self.key: Key = identity[0]
         self._version: Version = identity[1]
-        self.finished: bool = False  # set once, by the job
+        self.finished: bool = False  # set once, by `finish`
+        self.final_size: int = 0  # set before it
         self._lock = threading.Lock()
         self._fd = -1  # guarded by _lock
         self._readers = 0  # guarded by _lock
         self._no_wait = True  # until the file system turns out not to know RWF_NOWAIT
+
+    def finish(self, size: int | None) -> None:
+        """Notes that nothing will be written any more.
+
+        Args:
+            size: how long the file is now; None takes the word of the file system.
+        """
+        if size is None:
+            with suppress(OSError):  # that it is gone is told when it is read
+                status = os.stat(self.path)
+                if (status.st_dev, status.st_ino) == self.key:
+                    size = status.st_size
+        self.final_size = size or 0
+        self.finished = True
+
+    def look(self, offset: int) -> tuple[bool, int]:
+        """Returns whether it is finished, and its size; between `acquire` and `release`.
+
+        Args:
+            offset: where who asks stands, for the error.
+
+        Raises:
+            OutputTruncatedError: it is finished, and has become shorter since.
+        """
+        finished = self.finished  # before the size, see Cursor.next_step
+        size = os.fstat(self._fd).st_size
+        if finished and size < self.final_size:
+            raise truncated_error(self, size, offset)
+        return finished, size
 
     def acquire(self) -> int:
         """Opens the file for one more reader, who calls `release`; returns the descriptor.
@@ -188,10 +229,15 @@ def existing(path: str) -> OutputFile:
     """Returns the output file of a job that another process started.
 
     One that is not there any more is told when it is read.
+
+    Raises:
+        LimitError: no descriptor is left to look with.
     """
     try:
         fd = os.open(path, _OPEN)
-    except OSError:
+    except OSError as error:
+        if limit := limit_error(error, f"open {path} to read a job's output", path):
+            raise limit from error
         return OutputFile(path, None)
     try:
         return OutputFile(path, fd)
@@ -223,11 +269,14 @@ def _error(error: OSError, action: str, path: str) -> JobbyError:
 
 
 def truncated_error(output: OutputFile, size: int, offset: int) -> OutputTruncatedError:
-    """Returns the error for a file that has `size` bytes when `offset` were read."""
+    """Returns the error for a file that has `size` bytes, fewer than were read or written."""
+    way_out = "have the job append with >> to /dev/stdout and /dev/stderr, not truncate with >"
+    if output.finished and size < output.final_size:
+        way_out = f"leave it alone: it had {output.final_size} bytes when the job ended"
     return OutputTruncatedError(
         f"read {output.path} on from byte {offset}",
         f"it was truncated to {size} bytes, so output is lost",
-        "have the job append with >> to /dev/stdout and /dev/stderr, not truncate with >",
+        way_out,
         path=output.path,
     )
 

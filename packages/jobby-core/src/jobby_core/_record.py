@@ -1,16 +1,15 @@
-"""Owns a job's folder: the record of what was started, and of how it ended.
+"""Owns the record in a job's folder: what was started, and whether it runs.
 
-`job` is written before the launcher starts and locked by it for as long as it lives, so
+`job` is complete before the launcher starts, and locked by it for as long as it lives, so
 whoever comes later can tell a running job from one that is lost, and by which process it is
-watched over. `outcome.new` lies ready from the start, so that a full disk cannot lose the
-outcome; renamed to `outcome`, it is complete.
+watched over. What the outcome is written to lies ready from the start (`_outcome.py`), so
+that a full disk cannot lose it.
 """
 
 import errno
 import fcntl
 import json
 import os
-import signal
 import stat
 import struct
 from contextlib import ExitStack, suppress
@@ -18,16 +17,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from jobby_core import _outcome
 from jobby_core._limits import limit_error
-from jobby_core.errors import InvalidJobError, JobbyError, RecordError
+from jobby_core.errors import InvalidJobError, JobbyError, RecordError, UnreachableJobError
 from jobby_core.spec import JobArgs
-from jobby_core.state import LOST, Ending, Exit, Reason, Usage
 
-OUTCOME_BYTES: Final = 512  # as in launcher.c
-
-_BLANK: Final = b" " * (OUTCOME_BYTES - 1) + b"\n"
 _VERSION: Final = 1
-_RECORD, _OUTCOME, _OUTCOME_NEW = "job", "outcome", "outcome.new"
+_RECORD, _RECORD_NEW = "job", "job.new"
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _PRIVATE = stat.S_IRUSR | stat.S_IWUSR
 # struct flock of fcntl(2) where off_t has 64 bits; the last item only pads.
@@ -101,8 +97,8 @@ def create(record: Record, close: ExitStack) -> Files:
         fds = []
         # The record last: where there is one, an outcome that isn't there was taken away.
         for name, content in (
-            (_OUTCOME_NEW, _BLANK),
-            (_RECORD, text.encode()),
+            (_outcome.NEW, _outcome.BLANK),
+            (_RECORD_NEW, text.encode()),
         ):
             fds.append(os.open(name, _CREATE, _PRIVATE, dir_fd=folder))
             made.append(name)
@@ -110,8 +106,13 @@ def create(record: Record, close: ExitStack) -> Files:
             written = os.write(fds[-1], content)
             if written != len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if os.path.lexists(os.path.join(record.directory, _RECORD)):
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+        # Its name only now: half a record would tell of a job that may have run. No other
+        # start comes between: outcome.new is here until there is a record, and goes after it.
+        os.rename(_RECORD_NEW, _RECORD, src_dir_fd=folder, dst_dir_fd=folder)
     except OSError as error:
-        for name in made:  # and not another job's
+        for name in reversed(made):  # and not another job's
             os.unlink(os.path.join(record.directory, name))
         raise _error(record.directory, "write", error) from error
     return Files(record=fds[1], folder=folder, outcome=fds[0])
@@ -119,7 +120,7 @@ def create(record: Record, close: ExitStack) -> Files:
 
 def discard(directory: str) -> None:
     """Removes the record of a job that never ran."""
-    for name in (_RECORD, _OUTCOME_NEW):
+    for name in (_RECORD, _outcome.NEW):
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(directory, name))
 
@@ -128,7 +129,7 @@ def remove(directory: str) -> None:
     """Removes the record of a job that could not be started, or was at once killed again."""
     discard(directory)
     with suppress(FileNotFoundError):
-        os.unlink(os.path.join(directory, _OUTCOME))
+        os.unlink(os.path.join(directory, _outcome.NAME))
 
 
 def read(directory: str) -> tuple[Record, int]:
@@ -138,7 +139,8 @@ def read(directory: str) -> tuple[Record, int]:
         it, and the descriptor of its file, which the caller closes.
 
     Raises:
-        RecordError: there is none, or it is damaged.
+        UnreachableJobError: it is damaged and the job runs, or it cannot be read.
+        RecordError: there is none, or it is damaged and the job does not run.
         LimitError: no descriptor is left.
     """
     path = os.path.join(directory, _RECORD)
@@ -151,83 +153,21 @@ def read(directory: str) -> tuple[Record, int]:
             fields = json.loads(file.read())
         return _record(directory, fields), fd
     except (ValueError, TypeError, KeyError, InvalidJobError) as error:
+        launcher = holder(fd)  # whatever the content is
         os.close(fd)
-        raise RecordError(
-            f"read the job in {directory}",
-            f"its record is damaged ({error})",
-            "restore it from a backup, or remove the folder",
+        action, cause = f"read the job in {directory}", f"its record is damaged ({error})"
+        if launcher is None:
+            way_out = "restore it from a backup, or remove the folder"
+            raise RecordError(action, cause, way_out, path=path) from error
+        raise UnreachableJobError(
+            action,
+            f"{cause}; it runs, its launcher is process {launcher}",
+            "write the record's content into that same file again, or end that process",
             path=path,
         ) from error
     except OSError as error:
         os.close(fd)
         raise _error(directory, "read", error) from error
-
-
-def outcome(directory: str) -> Ending | None:
-    """Returns how the job of this folder ended; None if no outcome was recorded (yet)."""
-    try:
-        with open(os.path.join(directory, _OUTCOME), "rb") as file:
-            return parse_outcome(file.read(OUTCOME_BYTES))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        return LOST
-
-
-def parse_outcome(text: bytes) -> Ending:
-    """Reads what the launcher wrote of a job's end.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    fields = json.loads(text)
-    try:
-        if fields["version"] != _VERSION:
-            raise ValueError(f"it has version {fields['version']}, not {_VERSION}")
-        if fields.get("lost"):
-            return LOST
-        signum = int(fields["signal"])
-        sent = {signal.SIGTERM: fields["asked"], signal.SIGKILL: fields["killed"]}
-        return Ending(
-            exit=Exit(None, signum) if signum else Exit(int(fields["code"]), None),
-            stop_signals=frozenset(signum for signum, was_sent in sent.items() if was_sent),
-            cause=Reason(fields["cause"]) if fields["cause"] else None,
-            disk_full=bool(fields["disk_full"]),
-            elapsed_seconds=fields["elapsed_us"] / 1e6,
-            usage=Usage(
-                user_seconds=fields["user_us"] / 1e6,
-                system_seconds=fields["system_us"] / 1e6,
-                max_rss_bytes=int(fields["max_rss_kib"]) * 1024,
-            ),
-        )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{error!r}") from error
-
-
-def main_pid(directory: str) -> int | None:
-    """Returns the main process's id; 0 if that is not known; None if the job has not run (yet)."""
-    for name in (_OUTCOME_NEW, _OUTCOME):
-        try:
-            with open(os.path.join(directory, name), "rb") as file:
-                text = file.read(OUTCOME_BYTES)
-        except OSError:
-            continue
-        if text == _BLANK:
-            return None
-        with suppress(ValueError, TypeError, AttributeError):
-            fields = json.loads(text)
-            return int(fields.get("running", fields.get("pid")))
-    return 0
-
-
-def put_lost(directory: str) -> None:
-    """Records that nobody saw the job's end, so that everybody says the same from now on."""
-    with suppress(OSError):  # then it is found lost again the next time
-        # Not over outcome.new: empty for a moment, it would tell of a job that never ran.
-        path = os.path.join(directory, f"{_OUTCOME}.lost")
-        with open(path, "w", opener=lambda name, flags: os.open(name, flags, _PRIVATE)) as file:
-            json.dump({"version": _VERSION, "lost": True, "pid": 0}, file)
-        os.rename(path, os.path.join(directory, _OUTCOME))
 
 
 def holder(record_fd: int) -> int | None:
@@ -249,6 +189,10 @@ def fence(directory: str, record_fd: int) -> bool:
     try:
         fcntl.lockf(record_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
+        return False
+    # Again, under the lock: it may have been held, and all of the job run, since the last look.
+    if _outcome.main_pid(directory) is not None:
+        fcntl.lockf(record_fd, fcntl.LOCK_UN)
         return False
     discard(directory)
     return True
@@ -273,6 +217,7 @@ def _error(directory: str, verb: str, error: OSError) -> JobbyError:
     way_outs = {
         errno.EEXIST: ("it holds a job already", "give each job a folder of its own"),
         errno.ENOENT: ("it holds no job", "name the folder that the job was started with"),
+        errno.ENOTDIR: ("it is no folder", "name the folder that the job was started with"),
         errno.EROFS: ("it is on a read-only file system", "mount it for writing"),
     }
     if verb == "write" and error.errno == errno.ENOENT:
@@ -280,6 +225,7 @@ def _error(directory: str, verb: str, error: OSError) -> JobbyError:
     cause, way_out = way_outs.get(
         error.errno or 0, (error.strerror or str(error), "check that this user may write there")
     )
-    return limit_error(error, action, directory) or RecordError(
-        action, cause, way_out, path=directory
-    )
+    # Where there is a file that does not open, nobody can tell whether its job runs.
+    no_file = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+    kind = RecordError if verb == "write" or error.errno in no_file else UnreachableJobError
+    return limit_error(error, action, directory) or kind(action, cause, way_out, path=directory)

@@ -71,6 +71,10 @@ class NotStartedError(RecordError):
     """The job of this folder never ran, and never will."""
 
 
+class UnreachableJobError(RecordError):
+    """The job of this folder runs, or may run, and cannot be attached to."""
+
+
 class StopError(JobbyError):
     """The job's processes may not be signalled by this process."""
 
@@ -106,7 +110,7 @@ class OutputMissingError(OutputError):
 
 
 class OutputTruncatedError(OutputError):
-    """The output file became shorter than what was already read: bytes are lost."""
+    """The output file became shorter than what was read, or than it was when the job ended."""
 
 
 class LimitError(JobbyError):

@@ -1,7 +1,6 @@
 """Owns OutputFollower: a job's output as an async iterator of chunks, for asyncio."""
 
 import asyncio
-import os
 import sys
 import time
 import warnings
@@ -124,7 +123,7 @@ class OutputFollower(AsyncIterator[bytes]):
         self._begin()
         try:
             await self._ensure_open()
-            return os.fstat(self._fd).st_size
+            return self._output.look(self._cursor.offset)[1]
         finally:
             self._end()
 
@@ -237,8 +236,7 @@ class OutputFollower(AsyncIterator[bytes]):
         try:
             while True:
                 self._check_open()
-                finished = self._output.finished  # before the size, see Cursor.next_step
-                size = os.fstat(self._fd).st_size
+                finished, size = self._output.look(self._cursor.offset)
                 if not self._wait:
                     finished, size = True, self._bounded(size)
                 step = self._cursor.next_step(finished=finished, size=size)

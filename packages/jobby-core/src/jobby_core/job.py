@@ -17,7 +17,7 @@ from jobby_core.errors import LimitError, StartError
 from jobby_core.follow import OutputFollower
 from jobby_core.reader import OutputReader
 from jobby_core.spec import JobArgs
-from jobby_core.state import LOST, Ending, Status, Stream, ended, started
+from jobby_core.state import Ending, Status, Stream, ended, started
 
 _log = logging.getLogger(__name__)
 
@@ -104,25 +104,27 @@ class Job:
 
         Raises:
             NotStartedError: the job never ran; it is made sure that it never will.
-            RecordError: the record is missing or damaged.
-            LimitError: no descriptor is left.
+            UnreachableJobError: it runs, or may run, but its record cannot be used from here.
+            RecordError: the record is missing, or damaged and the job does not run.
+            LimitError: no descriptor or memory is left.
         """
         found = adopt(os.path.abspath(directory))
         args = found.record.args
-        outputs = {
-            Stream.STDOUT: _output.existing(os.fspath(args.stdout_path)),
-            Stream.STDERR: _output.existing(os.fspath(args.stderr_path)),
-        }
-        job = cls(args, outputs, found.record.started_at)
-        if found.process is None:
-            job._pid = found.pid
-            job._end(_record.outcome(found.record.directory) or LOST)
-            return job
         try:
-            job._watch(found.process, f"attach to the job in {found.record.directory}")
+            outputs = {
+                Stream.STDOUT: _output.existing(os.fspath(args.stdout_path)),
+                Stream.STDERR: _output.existing(os.fspath(args.stderr_path)),
+            }
+            job = cls(args, outputs, found.record.started_at)
+            if found.process is not None:
+                job._watch(found.process, f"attach to the job in {found.record.directory}")
         except (LimitError, StartError):
-            found.process.release()
+            if found.process is not None:
+                found.process.release()
             raise
+        if found.ending is not None:
+            job._pid = found.pid
+            job._end(found.ending)
         return job
 
     @property
@@ -259,8 +261,9 @@ class Job:
             at = None
         with self._lock:
             self._status = ended(self._status, ending, at)
-        for output in self._outputs.values():
-            output.finished = True
+        sizes = ending.output_bytes or (None, None)
+        for output, size in zip(self._outputs.values(), sizes, strict=True):
+            output.finish(size)
         with self._lock:
             self._ended.set()
             callbacks, self._callbacks = self._callbacks, []

@@ -184,8 +184,7 @@ class OutputReader(io.RawIOBase):
         try:
             while True:
                 self._check_open()
-                finished = self._output.finished  # before the size, see Cursor.next_step
-                size = os.fstat(self._fd).st_size
+                finished, size = self._output.look(self._cursor.offset)
                 step = self._cursor.next_step(finished=finished, size=size)
                 if step is Step.END:
                     return 0

@@ -95,6 +95,8 @@ class Ending:
         lost: whether the end was seen by nobody.
         elapsed_seconds: how long the main process ran; None if not known.
         usage: what its processes used; None if not known.
+        output_bytes: how long standard output and error were when all of it was dead; None if
+            not known.
     """
 
     exit: Exit
@@ -104,6 +106,7 @@ class Ending:
     lost: bool = False
     elapsed_seconds: float | None = None
     usage: Usage | None = None
+    output_bytes: tuple[int, int] | None = None
 
 
 LOST = Ending(_UNKNOWN, lost=True)

@@ -8,7 +8,16 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from jobby_core import Job, JobbyError, NotStartedError, Reason, RecordError, State, Status
+from jobby_core import (
+    Job,
+    JobbyError,
+    NotStartedError,
+    Reason,
+    RecordError,
+    State,
+    Status,
+    UnreachableJobError,
+)
 from jobby_server import jobs_table
 from jobby_server.boot import boot_id
 from jobby_server.errors import StartupError
@@ -138,9 +147,9 @@ class Recovery:
     async def _attach(self, job_id: uuid.UUID) -> Job:
         try:
             return await asyncio.to_thread(Job.attach, self._state.folder(job_id))
-        except RecordError:
-            raise
         except JobbyError as error:
+            if isinstance(error, RecordError) and not isinstance(error, UnreachableJobError):
+                raise  # it does not run
             raise StartupError(f"cannot watch over job {job_id} again: {error}") from error
 
     def _has_folder(self, job_id: uuid.UUID) -> bool:
