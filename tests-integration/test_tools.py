@@ -100,29 +100,31 @@ def test_hatch_says_which_python_it_needs(tmp_path: Path) -> None:
 
 # What README.md shows of it, in its order within each of the two: what the clients print comes
 # between the lines of what is typed.
-TYPED = r"""
-\$ jobby certs init --client alice
-\$ jobby-server --listen 127\.0\.0\.1:0 --state-dir state &
-.* INFO listening on 127\.0\.0\.1:\d+
-\$ jobby start -- sh -c .*
-Job Started! Id: [0-9a-f-]{36}
-\$ jobby output [0-9a-f-]{36} & +# first client
-\$ jobby output [0-9a-f-]{36} & +# second client
-\$ jobby status [0-9a-f-]{36}
-Status: RUNNING
-\$ jobby --cert mallory\.cert --key mallory\.key stop [0-9a-f-]{36}
-jobby: cannot stop the job on 127\.0\.0\.1:\d+: no such job; .*
-closed by the server
-\$ jobby --cert elsewhere/client\.cert --key elsewhere/client\.key status [0-9a-f-]{36}
-\$ kill -9 %1
-\$ jobby-server --listen 127\.0\.0\.1:\d+ --state-dir state &
-\$ jobby status [0-9a-f-]{36}
-Status: RUNNING
-Status: COMPLETED, ExitCode: 0
-\$ jobby stop [0-9a-f-]{36}
-Status: STOPPED
-That was all of it\. .*
-""".split("\n")[1:-1]
+TYPED = [
+    r"",
+    r"\$ jobby certs init --client alice",
+    r"\$ jobby-server --listen 127\.0\.0\.1:0 --state-dir state &",
+    r".* INFO listening on 127\.0\.0\.1:\d+",
+    r"\$ jobby start -- sh -c .*",
+    r"Job Started! Id: [0-9a-f-]{36}",
+    r"\$ jobby output [0-9a-f-]{36} & +# first client",
+    r"\$ jobby output [0-9a-f-]{36} & +# second client",
+    r"\$ jobby status [0-9a-f-]{36}",
+    r"Status: RUNNING",
+    r"\$ jobby --cert mallory\.cert --key mallory\.key stop [0-9a-f-]{36}",
+    r"jobby: cannot stop the job on 127\.0\.0\.1:\d+: no such job; .*",
+    r"closed by the server",
+    r"\$ jobby --cert elsewhere/client\.cert --key elsewhere/client\.key status [0-9a-f-]{36}",
+    r"\$ kill -9 %1",
+    r"\$ jobby-server --listen 127\.0\.0\.1:\d+ --state-dir state &",
+    r"\$ jobby status [0-9a-f-]{36}",
+    r"Status: RUNNING",
+    r"Status: COMPLETED, ExitCode: 0",
+    r"\$ jobby stop [0-9a-f-]{36}",
+    r"Status: STOPPED",
+    r"That was all of it\. .*",
+    r"",
+][1:-1]
 STEPS = [*(f"step {n} of 7" for n in range(1, 7)), "step 7 of 7: go"]
 
 

@@ -65,6 +65,9 @@ def let_in_by_tls(ca: Authority, kind: str) -> Leaf:
         case "NUL in the name":
             subject = x509.NameAttribute(NameOID.COMMON_NAME, "alice\0evil", _validate=False)
             return ca.issue(x509.Name([subject]))
+        case "a CA's that may sign more than certificates":  # TLS looks at its key usage alone
+            usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
+            return ca.issue("alice", is_ca=True, usage=usage)
         case _:
             between = Authority.create("Between", issuer=ca)
             leaf = between.issue("alice")
@@ -78,6 +81,7 @@ def let_in_by_tls(ca: Authority, kind: str) -> Leaf:
         "no usages",
         "RSA with 1024 bits",
         "NUL in the name",
+        "a CA's that may sign more than certificates",
         "through an intermediate",
     ],
 )
