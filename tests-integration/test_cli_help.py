@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.cache import ROOT
 from harness.environments import Installed
 from support.calls import Client
 from support.server import Server
@@ -60,11 +61,15 @@ def test_versions(alice: User, server: Server, installed: Installed) -> None:
 
 
 def test_the_servers_help(alice: User, installed: Installed) -> None:
-    """`jobby-server --help` names every option and needs no file."""
+    """`jobby-server --help` names each option that its README does, no other, and needs no file."""
     done = alice.run([str(installed.server.bin("jobby-server")), "--help"])
     assert (done.code, done.stderr) == (0, "")
-    for option in ("listen", "ca", "cert", "key", "output-dir", "log-level", "config", "version"):
-        assert f"--{option}" in done.stdout.decode()
+    option = r"--[a-z][a-z-]*"
+    readme = (ROOT / "packages" / "jobby-server" / "README.md").read_text()
+    documented = set(re.findall(rf"^\| `({option})", readme, re.MULTILINE))
+    assert {"--listen", "--state-dir", "--stop-jobs-on-exit", "--keep-bytes"} < documented
+    shown = set(re.findall(rf"^  (?:-\w, )?({option})", done.stdout.decode(), re.MULTILINE))
+    assert shown == documented | {"--help", "--version"}
 
 
 def test_json(alice: User, caller: Client) -> None:

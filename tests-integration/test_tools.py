@@ -1,5 +1,7 @@
 """The repository's own tools do what CONTRIBUTING.md says of them."""
 
+import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -94,3 +96,74 @@ def test_hatch_says_which_python_it_needs(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"PYTHON={broken} does not run" in done.stderr
     assert done.stdout == ""
+
+
+# What README.md shows of it, in its order within each of the two: what the clients print comes
+# between the lines of what is typed.
+TYPED = [
+    r"\$ jobby certs init --client alice",
+    r"\$ jobby-server --listen 127\.0\.0\.1:0 --state-dir state &",
+    r".* INFO listening on 127\.0\.0\.1:\d+",
+    r"\$ jobby start -- sh -c .*",
+    r"Job Started! Id: [0-9a-f-]{36}",
+    r"\$ jobby output [0-9a-f-]{36} & +# first client",
+    r"\$ jobby output [0-9a-f-]{36} & +# second client",
+    r"\$ jobby status [0-9a-f-]{36}",
+    r"Status: RUNNING",
+    r"\$ jobby --cert mallory\.cert --key mallory\.key stop [0-9a-f-]{36}",
+    r"jobby: cannot stop the job on 127\.0\.0\.1:\d+: no such job; .*",
+    r"closed by the server",
+    r"\$ jobby --cert elsewhere/client\.cert --key elsewhere/client\.key status [0-9a-f-]{36}",
+    r"\$ kill -9 %1",
+    r"\$ jobby-server --listen 127\.0\.0\.1:\d+ --state-dir state &",
+    r"\$ jobby status [0-9a-f-]{36}",
+    r"Status: RUNNING",
+    r"Status: COMPLETED, ExitCode: 0",
+    r"\$ jobby stop [0-9a-f-]{36}",
+    r"Status: STOPPED",
+    r"That was all of it\. .*",
+]
+STEPS = [*(f"step {n} of 7" for n in range(1, 7)), "step 7 of 7: go"]
+
+
+def test_the_demo_goes_as_the_readme_shows(tmp_path: Path) -> None:
+    """`./tools/hatch run demo`, as documented: it ends well, shows what it promises, and leaves
+    neither a file nor a process."""
+    outer = {name: value for name, value in os.environ.items() if name != "HATCH_ENV_ACTIVE"}
+    scratch, log = tmp_path / "scratch", tmp_path / "log"
+    scratch.mkdir()
+    # Its output goes to a file, which whoever outlives it still holds open.
+    with log.open("wb") as file:
+        done = subprocess.run(
+            [ROOT / "tools" / "hatch", "run", "demo"],
+            cwd=ROOT,
+            env=outer | {"TMPDIR": str(scratch)},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    shown = log.read_text()
+    assert done.returncode == 0, shown
+    lines = [line.strip() for line in shown.splitlines()]
+    rest = iter(lines)
+    for pattern in TYPED:
+        assert any(re.fullmatch(pattern, line) for line in rest), (pattern, shown)
+    for client in ("first client", "second client"):
+        printed = [line.partition("| ")[2] for line in lines if line.startswith(f"{client} ")]
+        assert printed == STEPS
+    assert list(scratch.iterdir()) == []
+    assert processes_in(tmp_path) == []
+
+
+def processes_in(folder: Path) -> list[str]:
+    """The processes that work in a folder, or hold a file of it open, deleted or not."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            links = [process / "cwd", *(process / "fd").iterdir()]
+            if any(os.readlink(link).startswith(str(folder)) for link in links):
+                found.append((process / "cmdline").read_text())
+        except OSError:  # gone meanwhile, or another user's
+            continue
+    return found

@@ -386,3 +386,49 @@ def is_running(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):  # gone before it was opened, or read
         return False
     return stat.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+
+
+def parent_of(pid: int) -> int:
+    """Returns the id of a process's parent (proc_pid_stat(5)); of a job's, that's its launcher."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def can_make_cgroups() -> bool:
+    """Tells whether this user may make a v2 cgroup below its own and move a child there: by trying.
+
+    Which one is its own is told by who is in it, and not as the library finds it.
+    """
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    own = next(
+        (
+            Path(folder)
+            for _, point, kind, *_ in mounts
+            if kind == "cgroup2"
+            for folder, _, _ in os.walk(point)
+            if str(os.getpid()) in _members(Path(folder))
+        ),
+        None,
+    )
+    if own is None:
+        return False
+    group = own / f"jobby-test-{os.urandom(8).hex()}"
+    try:
+        group.mkdir()
+    except OSError:
+        return False
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        try:
+            (group / "cgroup.procs").write_text(str(child.pid))
+        except OSError:
+            movable = False
+        else:
+            movable = True
+    group.rmdir()
+    return movable
+
+
+def _members(group: Path) -> list[str]:
+    try:
+        return (group / "cgroup.procs").read_text().split()
+    except OSError:  # of a test beside this one, and gone by now; or of threads
+        return []

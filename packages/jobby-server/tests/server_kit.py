@@ -121,6 +121,7 @@ class Authority:
         usage: x509.KeyUsage | None = None,
         bare: bool = False,
         is_ca: bool = False,
+        names: bool = True,
         key: Key | None = None,
         not_before: datetime | None = None,
         not_after: datetime = FOREVER,
@@ -133,6 +134,7 @@ class Authority:
             usage: its key usage; None is what TLS needs.
             bare: no usage of either kind.
             is_ca: whether it says that it is a CA's.
+            names: whether a server's has alternative names: localhost and its addresses.
             key: its key; None makes a P-256 one.
             not_before: from when; None is an hour ago.
             not_after: until when.
@@ -147,13 +149,13 @@ class Authority:
         if not bare:
             builder = builder.add_extension(usage or _usage(ca=is_ca), critical=True)
             builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=True)
-        if SERVER in purposes:
-            names = [
+        if SERVER in purposes and names:
+            local = [
                 x509.DNSName("localhost"),
                 x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
                 x509.IPAddress(ipaddress.ip_address("::1")),
             ]
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+            builder = builder.add_extension(x509.SubjectAlternativeName(local), critical=False)
         cert = builder.sign(self.key, _hash(self.key))
         return Leaf(cert.public_bytes(Encoding.PEM), key_pem(key))
 

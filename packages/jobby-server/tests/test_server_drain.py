@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +13,17 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
-from server_kit import Authority, Running, alive, health, refused, run, serving, until
+from server_kit import (
+    DEADLINE_SECONDS,
+    Authority,
+    Running,
+    alive,
+    health,
+    refused,
+    run,
+    serving,
+    until,
+)
 
 from jobby_proto.v1 import jobby_pb2 as pb
 from jobby_server import store
@@ -131,6 +142,58 @@ def busy_threads() -> Iterator[Callable[[], None]]:
     finally:
         release.set()
         busy.cancel()
+
+
+@contextmanager
+def frozen_launcher(pid: int) -> Iterator[tuple[Callable[[], bool], threading.Event]]:
+    """Stops the launcher of a job, so that stopping the job takes until the end of the context.
+
+    Yields what tells whether the launcher has been asked for something, and an event that is set
+    if it was let go on at the deadline: who blocks the loop cannot be helped from the loop.
+    """
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    launcher = int(stat.rpartition(")")[2].split()[1])
+    too_late = threading.Event()
+
+    def asked() -> bool:
+        status = Path(f"/proc/{launcher}/status").read_text()  # proc_pid_status(5)
+        return int(status.partition("ShdPnd:")[2].split()[0], 16) != 0
+
+    def let_go() -> None:
+        too_late.set()
+        os.kill(launcher, signal.SIGCONT)
+
+    os.kill(launcher, signal.SIGSTOP)
+    timer = threading.Timer(DEADLINE_SECONDS / 3, let_go)
+    timer.start()
+    try:
+        yield asked, too_late
+    finally:
+        timer.cancel()
+        if not too_late.is_set():
+            os.kill(launcher, signal.SIGCONT)
+
+
+def test_a_stop_that_takes_long_keeps_nobody_else_waiting(ca: Authority) -> None:
+    """While one job is being ended, other calls are served: that job's own status, and a start."""
+
+    async def scenario() -> None:
+        async with serving(ca) as running, running.client("alice") as alice:
+            job = await alice.run_job("sleep", "1000")
+            ((_, record),) = running.server.store
+            with frozen_launcher(record.job.pid) as (asked, too_late):
+                stopping = asyncio.ensure_future(alice.stop(pb.StopJobRequest(job_id=job)))
+                await until(asked)
+                status = await alice.status(pb.GetStatusRequest(job_id=job))
+                other = await alice.wait(await alice.run_job("true"))
+                assert not too_late.is_set(), "the loop was blocked until the stop was through"
+                assert status.current_status == pb.STATUS_RUNNING
+                assert other.exit_code == 0
+                assert not stopping.done()
+            await stopping
+            assert (await alice.wait(job)).current_status == pb.STATUS_STOPPED
+
+    run(scenario())
 
 
 def nothing_started(running: Running) -> None:

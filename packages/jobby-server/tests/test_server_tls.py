@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from server_kit import (
     DEADLINE_SECONDS,
     SERVER,
@@ -21,6 +21,7 @@ from server_kit import (
     Key,
     Leaf,
     Running,
+    key_pem,
     refused,
     run,
     server_environment,
@@ -30,6 +31,7 @@ from server_kit import (
 
 from jobby_proto.v1 import jobby_pb2 as pb
 from jobby_server import tls
+from jobby_server.certificates import Material
 from jobby_server.errors import TlsPolicyError
 
 KEYS: list[Key] = [
@@ -112,6 +114,14 @@ def test_the_self_check_passes_with_the_policy(files: Files) -> None:
     assert program(SELF_CHECK, str(files.folder), **policy)[0] == 0
 
 
+def test_a_policy_of_tls_1_3_suites_keeps_grpc_from_listening(files: Files) -> None:
+    """That list has nothing to say of them: one of nothing else is empty to gRPC."""
+    policy = {"GRPC_SSL_CIPHER_SUITES": "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384"}
+    code, said = program(SELF_CHECK, str(files.folder), **policy)
+    assert code == 1
+    assert "refused: cannot serve: gRPC does not take these certificates" in said
+
+
 def test_the_self_check_fails_with_a_key_that_does_not_match(ca: Authority) -> None:
     """Where gRPC cannot even listen with the certificates, that is said in words."""
 
@@ -157,9 +167,13 @@ def test_an_operators_cipher_list_does_not_weaken_the_policy(files: Files, tmp_p
         assert handshake(port, files.ca, leaf, tmp_path, ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
 
 
+PAST = datetime.now(UTC) - timedelta(minutes=1)
+EXPIRED = Authority.create("Old CA", not_after=PAST)
+ODD = Authority.create("Ed25519 CA", key=ed25519.Ed25519PrivateKey.generate())
+
+
 def stranger(ca: Authority, kind: str) -> Leaf | None:
     """Returns a certificate that TLS itself is to refuse."""
-    past = datetime.now(UTC) - timedelta(minutes=1)
     match kind:
         case "none":
             return None
@@ -168,9 +182,19 @@ def stranger(ca: Authority, kind: str) -> Leaf | None:
         case "another CA's of the same name":
             return Authority.create("Jobby test CA").issue("alice")
         case "expired":
-            return ca.issue("alice", not_after=past)
+            return ca.issue("alice", not_after=PAST)
+        case "of an expired CA":
+            return EXPIRED.issue("alice")
         case "for servers only":
             return ca.issue("alice", purposes=[SERVER])
+        case "with an Ed25519 key":
+            return ca.issue("alice", key=ed25519.Ed25519PrivateKey.generate())
+        case "with a P-521 key":
+            return ca.issue("alice", key=ec.generate_private_key(ec.SECP521R1()))
+        case "the CA's own":
+            return Leaf(ca.pem, key_pem(ca.key))
+        case "another CA's of this CA":
+            return ca.issue("alice", is_ca=True)
         case _:
             leaf = ca.issue("alice")
             issuer = Authority(ca.cert, KEYS[0])
@@ -178,11 +202,13 @@ def stranger(ca: Authority, kind: str) -> Leaf | None:
             return Leaf(signed.cert_pem + leaf.cert_pem, signed.key_pem)
 
 
-async def connect(running: Running, leaf: Leaf | None) -> tuple[grpc.StatusCode, str]:
-    """Makes a call and returns how it was refused."""
+async def connect(
+    running: Running, leaf: Leaf | None, host: str = "127.0.0.1"
+) -> tuple[grpc.StatusCode, str]:
+    """Asks for a job that is not there; returns what the call fails with."""
     own = (leaf.key_pem, leaf.cert_pem) if leaf else (None, None)
     credentials = grpc.ssl_channel_credentials(running.ca.pem, *own)
-    async with grpc.aio.secure_channel(str(running.address), credentials) as channel:
+    async with grpc.aio.secure_channel(f"{host}:{running.address.port}", credentials) as channel:
         client = Client(channel, "jobby.v1.Jobby")
         return await refused(client.status(pb.GetStatusRequest(job_id=b"x" * 16)))
 
@@ -194,7 +220,12 @@ async def connect(running: Running, leaf: Leaf | None) -> tuple[grpc.StatusCode,
         "another CA's",
         "another CA's of the same name",
         "expired",
+        "of an expired CA",
         "for servers only",
+        "with an Ed25519 key",
+        "with a P-521 key",
+        "the CA's own",
+        "another CA's of this CA",
         "signed by a leaf",
     ],
 )
@@ -202,8 +233,117 @@ def test_a_certificate_that_proves_nothing_gets_no_connection(ca: Authority, kin
     """The handshake fails: no call of a stranger reaches the server's code."""
 
     async def scenario() -> None:
-        async with serving(ca) as running:
+        async with serving(ca, material=ca.material(EXPIRED)) as running:
             code, _ = await connect(running, stranger(ca, kind))
             assert code is grpc.StatusCode.UNAVAILABLE
+
+    run(scenario())
+
+
+def first_byte(port: int, ca: Authority, leaf: Leaf, folder: Path) -> bytes:
+    """Connects as OpenSSL does; returns the first byte of HTTP/2, or nothing of a closed end."""
+    (folder / "client.pem").write_bytes(leaf.cert_pem + leaf.key_pem)
+    context = ssl.create_default_context(cadata=ca.pem.decode())
+    context.load_cert_chain(folder / "client.pem")
+    context.set_alpn_protocols(["h2"])
+    with socket.create_connection(("127.0.0.1", port), DEADLINE_SECONDS) as raw:
+        with context.wrap_socket(raw, server_hostname="localhost") as connection:
+            # In TLS 1.3 a client learns of the refusal when it reads (RFC 8446, 4.4.2.4).
+            return connection.recv(1)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["with an Ed25519 key", "with a P-521 key", "the CA's own", "another CA's of this CA"],
+)
+def test_a_client_that_minds_nothing_is_refused_by_the_server(
+    ca: Authority, tmp_path: Path, kind: str
+) -> None:
+    """gRPC's own client stumbles over some of these by itself; OpenSSL sends them."""
+
+    async def scenario() -> None:
+        async with serving(ca) as running:
+            args = (running.address.port, ca)
+            assert await asyncio.to_thread(first_byte, *args, ca.issue("alice"), tmp_path) == b"\0"
+            leaf = stranger(ca, kind)
+            assert leaf is not None
+            try:
+                found = await asyncio.to_thread(first_byte, *args, leaf, tmp_path)
+            except (ssl.SSLError, ConnectionError):
+                found = b""
+            assert found == b""
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("of", ["a P-256 CA", "an Ed25519 CA"])
+def test_a_certificate_of_each_good_kind_gets_in(ca: Authority, key: Key, of: str) -> None:
+    """P-256, P-384 and RSA-2048; Ed25519 only in the hand of who signed them."""
+    authority = ODD if of == "an Ed25519 CA" else ca
+
+    async def scenario() -> None:
+        async with serving(ca, material=ca.material(ODD)) as running:
+            code, _ = await connect(running, authority.issue("alice", key=key))
+            assert code is grpc.StatusCode.NOT_FOUND
+
+    run(scenario())
+
+
+def servers(ca: Authority, kind: str) -> Leaf:
+    """Returns a certificate that a server cannot be known by."""
+    match kind:
+        case "for clients only":
+            return ca.issue("localhost")
+        case "with an Ed25519 key":
+            key: Key = ed25519.Ed25519PrivateKey.generate()
+        case _:
+            key = ec.generate_private_key(ec.SECP521R1())
+    return ca.issue("localhost", purposes=[SERVER], key=key)
+
+
+@pytest.mark.parametrize("kind", ["for clients only", "with an Ed25519 key", "with a P-521 key"])
+def test_a_server_with_such_a_certificate_is_talked_to_by_nobody(ca: Authority, kind: str) -> None:
+    """Were one to serve with what `certificates` refuses, its clients would not take it."""
+
+    async def scenario() -> None:
+        async with serving(ca, material=ca.material(server=servers(ca, kind))) as running:
+            code, _ = await connect(running, ca.issue("alice"), "localhost")
+            assert code is grpc.StatusCode.UNAVAILABLE
+
+    run(scenario())
+
+
+def test_a_server_certificate_without_alternative_names_is_known_by_its_name(
+    ca: Authority,
+) -> None:
+    """gRPC's clients fall back to the CN for a name, and to nothing for an address."""
+
+    async def scenario() -> None:
+        leaf = ca.issue("localhost", purposes=[SERVER], names=False)
+        async with serving(ca, material=ca.material(server=leaf)) as running:
+            alice = ca.issue("alice")
+            assert (await connect(running, alice, "localhost"))[0] is grpc.StatusCode.NOT_FOUND
+            assert (await connect(running, alice, "127.0.0.1"))[0] is grpc.StatusCode.UNAVAILABLE
+
+    run(scenario())
+
+
+def test_an_empty_bundle_lets_nobody_in(ca: Authority) -> None:
+    """gRPC serves with it all the same; `certificates` refuses it before that."""
+
+    async def scenario() -> None:
+        leaf = ca.issue("localhost", purposes=[SERVER])
+        server = grpc.aio.server()
+        material = Material(b"", leaf.cert_pem, leaf.key_pem)
+        port = server.add_secure_port("127.0.0.1:0", tls.credentials(material))
+        await server.start()
+        alice = ca.issue("alice")
+        credentials = grpc.ssl_channel_credentials(ca.pem, alice.key_pem, alice.cert_pem)
+        async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials) as channel:
+            client = Client(channel, "jobby.v1.Jobby")
+            code, _ = await refused(client.status(pb.GetStatusRequest(job_id=b"x" * 16)))
+            assert code is grpc.StatusCode.UNAVAILABLE
+        await server.stop(None)
 
     run(scenario())
