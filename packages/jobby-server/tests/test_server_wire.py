@@ -210,6 +210,7 @@ ERRORS = {
     "RecordError": None,
     "StartError": None,
     "StopError": CODE.FAILED_PRECONDITION,
+    "UnreachableJobError": None,
     "WorkingDirectoryError": CODE.FAILED_PRECONDITION,
 }
 

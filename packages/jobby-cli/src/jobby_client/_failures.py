@@ -151,7 +151,9 @@ class Failures:
         if kind is UnavailableError or (kind is LimitError and progress):
             return None
         if not heard and kind is NotFoundError:
-            forgotten = "the server doesn't know the job any more, so it was restarted"
+            forgotten = (
+                "the server doesn't know the job any more: it was restarted, or has forgotten it"
+            )
             return self.broken(forgotten, received=received, position=position)
         if not heard and said.status == "OUT_OF_RANGE":
             cause = f"the server has less of it than what had arrived{after}: {said.details}"
