@@ -473,6 +473,17 @@ def test_what_cannot_be_told_is_an_error(tmp_path: Path, ca: Authority, option: 
     )
 
 
+def test_what_cannot_be_told_for_want_of_an_output_is_an_error(
+    tmp_path: Path, ca: Authority
+) -> None:
+    """As after >&- in a shell: in words, too."""
+    code, said = failing(
+        Files(tmp_path, ca), "--version", wrapper=("sh", "-c", 'exec "$@" >&-', "sh")
+    )
+    assert code == 74
+    assert "cannot write to the standard output: it is closed" in said
+
+
 TOO_EARLY = """
 import os, signal, sys
 from jobby_server.entry import main

@@ -160,8 +160,9 @@ async def _idle_followers(
         if values["served"] < count:  # among fewer, the rest would be another figure
             server.open_gate()
             ends = await asyncio.gather(their_end, others_end, return_exceptions=True)
-            failed = next(end for end in ends if isinstance(end, grpc.RpcError))
-            print(f"{values['served']} of {count} followers: {reason(failed)}", file=sys.stderr)
+            failed = [reason(end) for end in ends if isinstance(end, grpc.RpcError)]
+            why = failed[0] if failed else "the others heard nothing in time"
+            print(f"{values['served']} of {count} followers: {why}", file=sys.stderr)
             return values
         await asyncio.sleep(1)
         values["kib"] = (rss_kib(server.pid) - before) / (count - first)

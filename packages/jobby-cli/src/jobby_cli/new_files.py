@@ -93,8 +93,9 @@ def _exchange(places: list[Path], made: list[Path]) -> None:
     """
     olds: dict[Path, Path] = {}
     moved: list[Path] = []
-    # Ctrl-c and SIGTERM wait until the files are all old or all new.
-    heard = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    # What ends a command waits until the files are all old or all new.
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     try:
         for place, path in zip(places, made, strict=True):
             if os.path.lexists(place):

@@ -1,7 +1,7 @@
 """Owns how a job stands that another process started: it runs, has ended, or is lost."""
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from jobby_core import _cgroup, _outcome, _record
@@ -108,6 +108,10 @@ def _open(record: Record, record_fd: int, launcher: int) -> LaunchedProcess | No
         if _record.holder(record_fd) != launcher:
             return None
         outcome = _outcome.hold(record.directory)
+        pid = 0
+        if outcome is not None:
+            on_error.callback(os.close, outcome)
+            with suppress(OSError):  # not known, then
+                pid = _outcome.pid_in(_outcome.read_held(outcome))
         on_error.pop_all()
-    pid = 0 if outcome is None else _outcome.pid_in(_outcome.read_held(outcome))
     return LaunchedProcess(record, pid, pidfd, launcher=launcher, outcome=outcome)

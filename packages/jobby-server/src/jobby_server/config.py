@@ -191,6 +191,8 @@ class _Version(argparse.Action):
 
 
 def _print(text: str) -> None:
+    if sys.stdout is None:  # as after >&-
+        raise OutputError("cannot write to the standard output: it is closed; write elsewhere")
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

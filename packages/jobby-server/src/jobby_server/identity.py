@@ -1,4 +1,4 @@
-"""Owns who is calling: a client certificate's bytes become a Principal. Pure."""
+"""Owns who is calling: a client certificate's bytes become a Principal. No I/O."""
 
 import unicodedata
 import warnings
@@ -124,7 +124,7 @@ class Authorities:
     def identify(self, certificate_pem: bytes) -> Principal:
         """Returns whom a certificate names. TLS has checked already that the client has its key.
 
-        Dates are not looked at: see `Principal.check_validity`.
+        Dates only choose between certificates of one CA: see `Principal.check_validity`.
 
         Raises:
             IdentityError: it names nobody, is not for clients, or none of the

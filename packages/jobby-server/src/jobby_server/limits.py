@@ -20,7 +20,8 @@ class Limits:
         stall_seconds: how long a reader of output may take nothing before its
             stream is ended. Long, because somebody may be reading a page in a
             pager at the other end; a peer that is gone is found by keepalive.
-        resume_seconds: how long a job is kept for a reader whose stream broke.
+        resume_seconds: how long a job is kept for a reader whose stream has ended, and
+            may have broken before it had all of it.
         followers_per_owner: how many output streams one owner may have at once.
         request_bytes: the largest request. The kernel takes about 2 MiB of
             arguments (execve(2)); a little more is let through, so that the

@@ -119,7 +119,7 @@ def _say_samples(bound: Address) -> None:
 def _exit_hard(jobs: int) -> None:
     """Leaves without waiting for threads that wait for jobs which cannot die."""
     _log.error(
-        "leaving, though not all of %d jobs have ended after they were killed; "
+        "leaving, though something hangs: a disk, or a job of %d that cannot be killed; "
         "look for processes in state D with ps",
         jobs,
     )

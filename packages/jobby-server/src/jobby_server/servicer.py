@@ -124,7 +124,7 @@ class JobbyServicer:
         del request  # a stream may last for days, and there may be thousands
         job_id = wire.job_id(raw_id)
         # Around all of it: nothing may be tidied away between finding the job and its end, nor
-        # while a reader whose stream broke comes again.
+        # while a reader whose stream broke comes again. It may break when all has been sent.
         self._store.begin_reading(job_id)
         comes_again_seconds = 0.0
         try:
@@ -139,7 +139,6 @@ class JobbyServicer:
             stall_seconds = self._limits.stall_seconds
             comes_again_seconds = self._limits.resume_seconds
             await send(job, wanted, context, known=known, stall_seconds=stall_seconds)
-            comes_again_seconds = 0.0
         finally:
             self._store.end_reading(job_id, after_seconds=comes_again_seconds)
 
