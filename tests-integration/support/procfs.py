@@ -24,6 +24,12 @@ class Holdings:
     watches: int
 
 
+def lowest_free_descriptor(pid: int) -> int:
+    """The number that the next descriptor of process `pid` gets (open(2))."""
+    used = {int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    return next(number for number in range(len(used) + 1) if number not in used)
+
+
 def holdings(pid: int) -> Holdings:
     """What process `pid` holds now (proc(5))."""
     found: Counter[str] = Counter()

@@ -6,7 +6,6 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from server_kit import (
     Authority,
     Running,
     alive,
+    busy_threads,
     health,
     refused,
     run,
@@ -128,20 +128,6 @@ def test_a_disk_that_hangs_holds_up_neither_a_stop_nor_the_end(
         run(scenario())
     finally:
         release.set()
-
-
-@contextmanager
-def busy_threads() -> Iterator[Callable[[], None]]:
-    """Occupies the loop's only worker thread; yields what lets the next in the queue have it."""
-    release = threading.Event()
-    loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(1))
-    busy = loop.run_in_executor(None, release.wait)
-    try:
-        yield release.set
-    finally:
-        release.set()
-        busy.cancel()
 
 
 @contextmanager
