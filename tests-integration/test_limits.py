@@ -11,7 +11,7 @@ from support.server import Begin, Server
 
 def allow(server: Server, more: int) -> None:
     """Let the server have that many descriptors more than it has now."""
-    limit = procfs.holdings(server.pid).descriptors.total() + more
+    limit = procfs.lowest_free_descriptor(server.pid) + more
     _, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (limit, hard))
 

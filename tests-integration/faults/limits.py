@@ -24,9 +24,7 @@ def descriptors_used_up(scene: Scene, losses: Losses) -> None:
         read.began()
     pid = host.program.pid
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    # The lowest that is free, not how many there are: of those above the limit none is closed,
-    # and each leaves room for one below. The least of some looks: others come and go.
-    free = min(procfs.lowest_free_descriptor(pid) for _ in range(100))
+    free = procfs.lowest_free_descriptor(pid)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, before[1]))
     for refused in (agent.start("true"), agent.start("true"), agent.follow("0" * 32)):
         error = refused.result().get("error", "")
