@@ -7,7 +7,7 @@ import socket
 
 import grpc
 import pytest
-from server_kit import Authority, run, serving
+from server_kit import Authority, refused, run, serving
 
 from jobby_proto.v1 import jobby_pb2 as pb
 from jobby_server.limits import Limits, channel_arguments, connection_limit
@@ -79,3 +79,16 @@ def test_the_followers_limit_is_reached_before_the_transports() -> None:
     """The one that answers in words comes first; the other would make calls wait in silence."""
     arguments = dict(channel_arguments(Limits(followers_per_owner=10)))
     assert arguments["grpc.max_concurrent_streams"] > 10
+
+
+def test_calls_that_come_at_once_are_all_answered(ca: Authority) -> None:
+    """However many wait for the loop, up to what one client may have: gRPC ends none of them."""
+
+    async def scenario() -> None:
+        async with serving(ca) as running, running.client("alice") as alice:
+            request = pb.GetStatusRequest(job_id=bytes(16))
+            calls = (refused(alice.status(request)) for _ in range(2000))
+            codes = {code for code, _ in await asyncio.gather(*calls)}
+            assert codes == {grpc.StatusCode.NOT_FOUND}
+
+    run(scenario())

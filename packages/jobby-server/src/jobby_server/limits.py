@@ -104,6 +104,10 @@ def channel_arguments(limits: Limits) -> Sequence[tuple[str, int]]:
         # Above the followers' own limit: that one answers in words, while this one lets a
         # client's next call wait in silence behind its own followers.
         ("grpc.max_concurrent_streams", limits.followers_per_owner + 1024),
+        # Of calls that come at once and wait for the loop, gRPC would end some from 1,000 on,
+        # and all from 3,000 on, as CANCELLED (src/core/server/server.cc).
+        ("grpc.server.max_pending_requests", limits.followers_per_owner + 1024),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * (limits.followers_per_owner + 1024)),
         ("grpc.keepalive_time_ms", _ms(limits.keepalive_seconds)),
         ("grpc.keepalive_timeout_ms", timeout_ms),
         # Without this one a peer that stopped answering is kept for a minute longer.
