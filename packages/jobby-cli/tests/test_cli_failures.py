@@ -365,11 +365,8 @@ def test_say_survives_a_closed_stderr(jobby: Cli) -> None:
     assert (done.code, done.out) == (64, b"")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_in_a_start_says_what_is_not_known(
-    jobby: Cli, peer: Peer, number: signal.Signals, code: int
-) -> None:
-    """A start that ctrl-c or SIGTERM ends may have started the job: that is said, with its id."""
+def held_start(peer: Peer) -> tuple[threading.Event, threading.Event]:
+    """Has the peer answer no start before the second event; the first tells that one was asked."""
     asked, go = threading.Event(), threading.Event()
 
     def start(request: object, context: grpc.ServicerContext) -> pb.StartJobResponse:
@@ -378,6 +375,15 @@ def test_a_signal_in_a_start_says_what_is_not_known(
         return pb.StartJobResponse(job_id=uuid.uuid4().bytes)
 
     peer.servicer.on_start = start
+    return asked, go
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_a_start_says_what_is_not_known(
+    jobby: Cli, peer: Peer, number: signal.Signals, code: int
+) -> None:
+    """A start that ctrl-c or SIGTERM ends may have started the job: that is said, with its id."""
+    asked, go = held_start(peer)
     with jobby.spawn("start", "x", "--request-id", "mine") as running:
         assert asked.wait(DEADLINE_SECONDS)
         running.send(number)
@@ -389,14 +395,7 @@ def test_a_signal_in_a_start_says_what_is_not_known(
 
 def test_a_signal_that_was_ignored_stays_ignored(jobby: Cli, peer: Peer) -> None:
     """What a parent has SIGTERM ignored for, as for SIGINT, is not ended by it."""
-    asked, go = threading.Event(), threading.Event()
-
-    def start(request: object, context: grpc.ServicerContext) -> pb.StartJobResponse:
-        asked.set()
-        go.wait(DEADLINE_SECONDS)
-        return pb.StartJobResponse(job_id=uuid.uuid4().bytes)
-
-    peer.servicer.on_start = start
+    asked, go = held_start(peer)
     ignoring = (
         "import os, signal, sys\n"
         "for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)\n"

@@ -335,7 +335,7 @@ def test_a_job_that_runs_under_a_damaged_record_is_told_as_one_that_runs(spool: 
     spool.jobs.append(job)
     record = Path(str(args.directory), "job")
     content = record.read_text()
-    launcher = Path(f"/proc/{job.pid}/stat").read_text().rpartition(")")[2].split()[1]
+    launcher = parent_of(job.pid)
     record.write_text("{")
     with pytest.raises(UnreachableJobError, match=f"it runs, its launcher is process {launcher};"):
         Job.attach(str(args.directory))

@@ -54,6 +54,11 @@ async def until(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0.005)
 
 
+def parent_of(pid: int) -> int:
+    """Returns a process's parent (proc_pid_stat(5))."""
+    return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+
+
 def alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and waits for its parent doesn't."""
     try:

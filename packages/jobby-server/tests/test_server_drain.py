@@ -19,6 +19,7 @@ from server_kit import (
     alive,
     busy_threads,
     health,
+    parent_of,
     refused,
     run,
     serving,
@@ -137,8 +138,7 @@ def frozen_launcher(pid: int) -> Iterator[tuple[Callable[[], bool], threading.Ev
     Yields what tells whether the launcher has been asked for something, and an event that is set
     if it was let go on at the deadline: who blocks the loop cannot be helped from the loop.
     """
-    stat = Path(f"/proc/{pid}/stat").read_text()
-    launcher = int(stat.rpartition(")")[2].split()[1])
+    launcher = parent_of(pid)
     too_late = threading.Event()
 
     def asked() -> bool:

@@ -13,7 +13,18 @@ from typing import Any
 
 import grpc
 import pytest
-from server_kit import Authority, Client, Fifo, Running, alive, refused, run, serving, until
+from server_kit import (
+    Authority,
+    Client,
+    Fifo,
+    Running,
+    alive,
+    parent_of,
+    refused,
+    run,
+    serving,
+    until,
+)
 
 from jobby_core import Job, JobArgs
 from jobby_proto.v1 import jobby_pb2 as pb
@@ -407,11 +418,6 @@ def test_a_server_holds_no_ended_job(ca: Authority, state_dir: Path) -> None:
     run(scenario())
 
 
-def parent(pid: int) -> int:
-    """Returns a process's parent (proc_pid_stat(5))."""
-    return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
-
-
 def test_a_killed_launcher_is_a_lost_job(ca: Authority, state_dir: Path) -> None:
     """Found by the next server: not running, no exit code, and nothing of it is left."""
 
@@ -419,7 +425,7 @@ def test_a_killed_launcher_is_a_lost_job(ca: Authority, state_dir: Path) -> None
         async with once(ca, state_dir) as first:
             job = await first.alice.run_job("sh", "-c", "echo $$; exec sleep 1000")
             pid = int((await anext(aiter(first.alice.follow(job)))).data)
-        launcher = parent(pid)
+        launcher = parent_of(pid)
         os.kill(launcher, signal.SIGKILL)
         await until(lambda: not alive(pid))
         async with once(ca, state_dir) as second:

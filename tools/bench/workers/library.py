@@ -149,7 +149,7 @@ async def _readers(folder: str, emit: str, count: int, stamps: int) -> dict[str,
     gate = Path(folder, "gate")
     every_ms = max(50, count // 10)  # more readers take longer to be told
     job = _job(folder, emit, "stamps", str(stamps), str(every_ms), str(gate))
-    late: list[float] = []
+    delays: list[float] = []
     waiting = 0
     all_wait = asyncio.Event()
 
@@ -163,7 +163,7 @@ async def _readers(folder: str, emit: str, count: int, stamps: int) -> dict[str,
                 waiting += lines[:1] == [b"ready"]
                 if waiting == count:
                     all_wait.set()
-                late.extend((now - int(line)) / 1e6 for line in lines if line != b"ready")
+                delays.extend((now - int(line)) / 1e6 for line in lines if line != b"ready")
 
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each holds the file open
@@ -178,8 +178,8 @@ async def _readers(folder: str, emit: str, count: int, stamps: int) -> dict[str,
     cpu = time.process_time() - cpu
     return {
         "kib": memory,
-        "p50_ms": quantile(late, 0.5),
-        "p99_ms": quantile(late, 0.99),
+        "p50_ms": quantile(delays, 0.5),
+        "p99_ms": quantile(delays, 0.99),
         "cpu_us": cpu / (count * stamps) * 1e6,
     }
 

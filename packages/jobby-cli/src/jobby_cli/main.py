@@ -3,9 +3,9 @@
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 import click
 from click.shell_completion import shell_complete
@@ -68,6 +68,11 @@ def _version(context: click.Context, parameter: click.Parameter, wanted: bool) -
         context.exit()
 
 
+# Any: click's decorators take and give functions of whatever kind.
+def _file_option(flag: str, text: str) -> Callable[[Any], Any]:
+    return click.option(flag, metavar="FILE", shell_complete=complete_file, help=text)
+
+
 @click.group(
     cls=_LazyGroup,
     epilog=_EPILOG,
@@ -77,30 +82,10 @@ def _version(context: click.Context, parameter: click.Parameter, wanted: bool) -
 @click.option(
     "--server", metavar="HOST:PORT", help=f"Where the server is.  [default: {DEFAULT_SERVER}]"
 )
-@click.option(
-    "--ca",
-    metavar="FILE",
-    shell_complete=complete_file,
-    help="The server's CA.  [default: ca.cert, or ca.crt]",
-)
-@click.option(
-    "--cert",
-    metavar="FILE",
-    shell_complete=complete_file,
-    help="Your certificate.  [default: client.cert]",
-)
-@click.option(
-    "--key",
-    metavar="FILE",
-    shell_complete=complete_file,
-    help="Its private key.  [default: client.key]",
-)
-@click.option(
-    "--config",
-    metavar="FILE",
-    shell_complete=complete_file,
-    help="Settings in TOML.  [default: $XDG_CONFIG_HOME/jobby/config.toml]",
-)
+@_file_option("--ca", "The server's CA.  [default: ca.cert, or ca.crt]")
+@_file_option("--cert", "Your certificate.  [default: client.cert]")
+@_file_option("--key", "Its private key.  [default: client.key]")
+@_file_option("--config", "Settings in TOML.  [default: $XDG_CONFIG_HOME/jobby/config.toml]")
 @click.option(
     "--version",
     is_flag=True,
