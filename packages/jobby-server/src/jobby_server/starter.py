@@ -3,10 +3,9 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
 
 import grpc
 
@@ -20,10 +19,9 @@ from jobby_server.refusal import RefusedError
 from jobby_server.row import Row, label, to_us
 from jobby_server.state_dir import StateDir
 from jobby_server.store import Store
+from jobby_server.tasks import Tasks, retrieve
 
 _log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +70,7 @@ class Starter:
         self._closing = closing
         self._boot_id = boot_id()
         self._under_way: dict[tuple[Owner, bytes], _UnderWay] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks()
         self._closed = False
 
     def __len__(self) -> int:
@@ -94,19 +92,19 @@ class Starter:
             raise self._closing()
         if order.request_id is None:
             # A task of its own: the thread that starts the job cannot be interrupted.
-            launch = self._track(self._launch(principal, order))
+            launch = self._tasks.spawn(self._launch(principal, order))
             try:
                 return await asyncio.shield(launch)
             except asyncio.CancelledError:
-                _ = self._track(self._abandon(launch))
+                _ = self._tasks.spawn(self._abandon(launch))
                 raise
         key = (principal.owner, order.request_id)
         under_way = self._under_way.get(key)
         if under_way is None:
-            launch = self._track(self._launch(principal, order))
+            launch = self._tasks.spawn(self._launch(principal, order))
             under_way = self._under_way[key] = _UnderWay(order, launch)
             launch.add_done_callback(lambda _: self._under_way.pop(key))
-            launch.add_done_callback(_retrieve)
+            launch.add_done_callback(retrieve)
         elif (under_way.order.command, under_way.order.args) != (order.command, order.args):
             raise _already_exists()
         return await asyncio.shield(under_way.launch)
@@ -114,15 +112,7 @@ class Starter:
     async def close(self) -> None:
         """Refuses further starts; returns when those under way are in the store or undone."""
         self._closed = True
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-
-    def _track(self, work: Coroutine[Any, Any, _T]) -> "asyncio.Task[_T]":
-        # The loop itself holds its tasks weakly (asyncio.create_task).
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        await self._tasks.drain()
 
     async def _launch(self, principal: Principal, order: Order) -> uuid.UUID:
         now = datetime.now(UTC)
@@ -197,12 +187,6 @@ class Starter:
             _log.error("job %s: %s", job_id, error)
             return  # it stays in the store, so the drain tries again
         _log.info("job %s: stopped, because its start was cancelled before it was answered", job_id)
-
-
-def _retrieve(launch: "asyncio.Task[uuid.UUID]") -> None:
-    """Takes note of how a start failed, should all that waited for it have gone."""
-    if not launch.cancelled():
-        launch.exception()
 
 
 def _already_exists() -> RefusedError:

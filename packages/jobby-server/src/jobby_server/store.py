@@ -5,9 +5,8 @@ import logging
 import sqlite3
 import uuid
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 from jobby_core import Job, State
 from jobby_server import jobs_table
@@ -19,6 +18,7 @@ from jobby_server.journal import Journal, JournalError
 from jobby_server.record import Record, Standing, stopped_by
 from jobby_server.row import Row
 from jobby_server.state_dir import StateDir
+from jobby_server.tasks import Tasks, retrieve
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Store:
         self._readers: Counter[uuid.UUID] = Counter()
         self._leaving: set[uuid.UUID] = set()  # are being forgotten, so nobody finds them
         self._attachments = Attachments(state)
-        self._tasks: set[asyncio.Future[Any]] = set()
+        self._tasks = Tasks()
         self._closed = False
         self.on_change: Callable[[], None] = lambda: None
         """Called when a job has ended, or its last reader has gone."""
@@ -224,8 +224,8 @@ class Store:
 
     def begin_stop(self, job_id: uuid.UUID, record: Record, who: str) -> "asyncio.Task[None]":
         """Does what `stop` does, without waiting for it."""
-        stopping = self._spawn(self._stop(job_id, record, who))
-        stopping.add_done_callback(_retrieve)
+        stopping = self._tasks.spawn(self._stop(job_id, record, who))
+        stopping.add_done_callback(retrieve)
         return stopping
 
     async def _stop(self, job_id: uuid.UUID, record: Record, who: str) -> None:
@@ -242,8 +242,7 @@ class Store:
     async def close(self) -> None:
         """Keeps what there is to be kept; the end of a job after this is for the next server."""
         self._closed = True
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._tasks.drain()
 
     # --- the end of a job ------------------------------------------------------
 
@@ -260,13 +259,12 @@ class Store:
         saving = self._journal.write(
             jobs_table.end, job_id, at.status, at.stopped_by, at.stdout_bytes, at.stderr_bytes
         )
-        self._tasks.add(saving)
+        self._tasks.hold(saving)
         saving.add_done_callback(partial(self._on_saved, job_id, record, at))
 
     def _on_saved(
         self, job_id: uuid.UUID, record: Record, at: Standing, saving: "asyncio.Future[bool]"
     ) -> None:
-        self._tasks.discard(saving)
         try:
             saved = saving.result()
         except JournalError as error:
@@ -297,15 +295,3 @@ class Store:
     def _discard(self, job_ids: Sequence[uuid.UUID]) -> None:
         for job_id in job_ids:
             self._state.discard(job_id)
-
-    def _spawn(self, work: "Coroutine[Any, Any, Any]") -> "asyncio.Task[Any]":
-        task = asyncio.create_task(work)  # the loop itself holds its tasks weakly
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-
-def _retrieve(task: "asyncio.Task[Any]") -> None:
-    """Takes note of how a task failed, should all that waited for it have gone."""
-    if not task.cancelled():
-        task.exception()
