@@ -4,7 +4,8 @@
     ./tools/hatch run faults --rounds 100 --only server-killed --only launcher-killed
     ./tools/hatch run faults --rounds 0 --soak 3600
 
-Every fault is real: processes, disks, networks, limits. The exit code is 1 if anything was lost.
+Every fault is real: processes, disks, networks, limits. The exit code is 1 if anything was lost,
+or a fault could not be injected.
 """
 
 import argparse
@@ -15,8 +16,8 @@ import time
 from pathlib import Path
 
 from faults.catalogue import FAULTS, inject
-from faults.clocks import NotHereError
 from faults.losses import Losses
+from faults.namespaces import NotHereError
 from faults.scene import Scene
 from faults.soak import soak
 from harness.environments import Installed, environments
@@ -57,7 +58,7 @@ def main(given: list[str]) -> int:
     seed = random.randrange(1 << 32) if wanted.seed is None else wanted.seed
     chance = random.Random(seed)
     print(f"random moments drawn from --seed {seed}", flush=True)
-    lost = False
+    bad = False
     with environments() as (installed, _):
         authority = Authority()
         head = ("fault", "rounds", "lost bytes", "exit codes", "orphans", "other", "seconds")
@@ -68,11 +69,12 @@ def main(given: list[str]) -> int:
                 found = inject_all(name, wanted.rounds, installed, authority, chance)
             except NotHereError as error:
                 print(f"{name:<24} NOT INJECTED: {error}", flush=True)
+                bad = True
                 continue
             kinds = (found.bytes, found.exit_codes, found.orphans, found.other)
             seconds = f"{time.monotonic() - began:.1f}"
             print(COLUMNS.format(name, wanted.rounds, *kinds, seconds), flush=True)
-            lost = lost or not found.none()
+            bad = bad or not found.none()
         if wanted.soak:
             with tempfile.TemporaryDirectory(prefix="jobby-faults-") as scratch:
                 found = Losses()
@@ -82,8 +84,8 @@ def main(given: list[str]) -> int:
                     print(soak(scene, found, wanted.soak), flush=True)
             for words in found.words:
                 print(f"LOST in the soak: {words}", flush=True)
-            lost = lost or not found.none()
-    return 1 if lost else 0
+            bad = bad or not found.none()
+    return 1 if bad else 0
 
 
 if __name__ == "__main__":

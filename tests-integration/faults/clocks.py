@@ -1,7 +1,8 @@
-"""Owns the faults of the wall clock, which jumps under a server and its jobs (libfaketime)."""
+"""Owns the faults of the wall clock, which jumps under a server and its jobs."""
 
-import shutil
+import struct
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Final
@@ -9,62 +10,32 @@ from typing import Final
 from faults.losses import Losses
 from faults.paced import PacedJobs
 from faults.scene import Scene
-from harness.cache import CACHE
 
-_NAME: Final = "libfaketimeMT.so.1"  # for programs with threads
-_PACKAGE: Final = "libfaketime"  # Debian's, also Ubuntu's
+_SOURCE: Final = Path(__file__).with_name("clock.c")
 _HOUR: Final = 3600
 
 
-class NotHereError(Exception):
-    """A fault cannot be injected on this machine; the text says why."""
-
-
-def _library() -> Path:
-    """Find libfaketime, or unpack Debian's into the cache; nothing is installed.
-
-    Raises:
-        NotHereError: it is neither here nor to be had.
-    """
-    kept = CACHE.parent / "faults"
-    for place in (kept, Path("/usr/lib")):
-        for found in place.glob(f"**/faketime/{_NAME}"):
-            return found
-    apt, unpack = shutil.which("apt-get"), shutil.which("dpkg-deb")
-    if apt is None or unpack is None:
-        raise NotHereError("libfaketime isn't installed, and there is no apt-get to fetch it with")
-    kept.mkdir(parents=True, exist_ok=True)
-    fetched = subprocess.run(
-        [apt, "download", _PACKAGE], cwd=kept, capture_output=True, text=True, check=False
-    )
-    if fetched.returncode != 0:
-        raise NotHereError(f"libfaketime cannot be fetched: {fetched.stderr.strip()}")
-    (archive,) = kept.glob(f"{_PACKAGE}_*.deb")
-    subprocess.run([unpack, "-x", archive, kept], check=True)
-    archive.unlink()
-    return next(kept.glob(f"**/faketime/{_NAME}"))
+def _library(folder: Path) -> Path:
+    """Compile what makes a wall clock jump; ziglang, as everywhere: a machine need not have a C
+    compiler."""
+    library = folder / "clock.so"
+    options = ("-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror")
+    compiler = (sys.executable, "-m", "ziglang", "cc")
+    subprocess.run([*compiler, *options, "-o", library, _SOURCE], check=True)
+    return library
 
 
 def clock_jumps(scene: Scene, losses: Losses) -> None:
     """The wall clock jumps an hour back and forth: among starts, streams, ends, over a restart."""
-    offset = scene.path("clock")
+    clock = scene.path("clock")
+    clock.write_bytes(bytes(8))
 
     def jump(seconds: int) -> None:
-        # Renamed into its place: half a line would be another time.
-        new = scene.path("clock.new")
-        new.write_text(f"{seconds:+d}\n")
-        new.replace(offset)
+        with clock.open("r+b", buffering=0) as file:
+            file.write(struct.pack("=q", seconds))
 
-    jump(0)
-    host = scene.host(
-        env={
-            "LD_PRELOAD": str(_library()),
-            "FAKETIME_TIMESTAMP_FILE": str(offset),
-            "FAKETIME_NO_CACHE": "1",  # a jump is seen at once
-            "FAKETIME_DISABLE_SHM": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # no kernel lets that one jump
-        }
-    ).serve()
+    preload = str(_library(scene.folder))
+    host = scene.host(env={"LD_PRELOAD": preload, "FAULTS_CLOCK": str(clock)}).serve()
     agent = scene.agent(host.address)
     jobs = PacedJobs(scene, count=scene.size(5, 20), parts=6)
     starts = jobs.start(agent)

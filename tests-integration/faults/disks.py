@@ -6,6 +6,7 @@ from pathlib import Path
 
 from faults.agent import Agent
 from faults.losses import Losses
+from faults.namespaces import in_namespaces
 from faults.scene import Scene
 from support.waiting import eventually
 
@@ -23,11 +24,6 @@ while [ $i -lt 3000 ]; do
 done
 exit 0
 """
-
-
-def in_namespaces(script: str, state: Path) -> tuple[str, ...]:
-    """What runs a server where `script` may mount, and set its user's limits."""
-    return ("unshare", "--map-root-user", "--mount", "sh", "-ec", script, str(state))
 
 
 def disk_full(scene: Scene, losses: Losses) -> None:

@@ -4,8 +4,8 @@ import resource
 import subprocess
 from pathlib import Path
 
-from faults.disks import in_namespaces
 from faults.losses import Losses
+from faults.namespaces import in_namespaces
 from faults.paced import PacedJobs
 from faults.scene import Scene
 from support import procfs

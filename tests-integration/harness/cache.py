@@ -25,6 +25,7 @@ def inputs() -> Iterator[Path]:
         yield from (path for path in sorted(package.glob("*.*")) if path.is_file())
         yield package / "LICENSE"
         yield from sorted(package.glob("launcher/*"))
+        yield from sorted(package.glob("systemd/*"))
         for path in sorted(package.glob("src/**/*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 yield path

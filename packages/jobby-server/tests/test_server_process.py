@@ -274,8 +274,8 @@ def test_an_argument_is_not_logged(files: Files) -> None:
 
 
 def nothing_made(folder: Path) -> bool:
-    """Whether a start that failed left no folder for output."""
-    return not list(folder.glob("jobby-server-*"))
+    """Whether a start that failed left no folder for output, and none for state."""
+    return not [*folder.glob("jobby-server-*"), *folder.glob("state")]
 
 
 @pytest.mark.parametrize("reuse_port", [False, True])
@@ -287,11 +287,12 @@ def test_a_busy_port_is_one_sentence(files: Files, tmp_path: Path, reuse_port: b
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        code, said = failing(files, "--listen", address, TMPDIR=str(tmp_path))
-    assert code == 69
-    assert said.startswith(f"jobby-server: cannot listen on {address}: the address is in use; ")
-    assert said.count("\n") == 1
-    assert nothing_made(tmp_path)
+        for options in ([], ["--state-dir", str(tmp_path / "state")]):
+            code, said = failing(files, "--listen", address, *options, TMPDIR=str(tmp_path))
+            assert code == 69
+            assert said.startswith(f"jobby-server: cannot listen on {address}: the address is in ")
+            assert said.count("\n") == 1
+            assert nothing_made(tmp_path)
 
 
 def test_a_second_server_on_the_same_port_does_not_start(files: Files) -> None:

@@ -21,7 +21,7 @@ _THREADS = 32
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the server until SIGTERM or SIGINT; returns the exit code.
+    """Runs the server until SIGTERM, SIGINT or SIGHUP; returns the exit code.
 
     Args:
         arguments: the command line without the program's name; None is the process's own.
@@ -56,6 +56,7 @@ async def _run(settings: ServerConfig) -> int:
     if material.sample:
         _check_samples(settings)
     await tls.prove_tls13_only(material)
+    await asyncio.to_thread(settings.listen.try_out)
     if settings.state_dir is not None:
         state, what = StateDir.named(settings.state_dir), "jobs are kept"
     else:

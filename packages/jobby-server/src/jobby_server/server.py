@@ -86,16 +86,15 @@ class JobbyServer:
     async def start(self, address: Address) -> Address:
         """Takes up the jobs of the server before, then serves.
 
+        gRPC's own error does not say why it cannot bind: `Address.try_out` does, before this.
+
         Returns:
             the address, with a free port in place of port 0.
 
         Raises:
-            AddressInUseError: somebody else listens there.
             ConfigError: the address cannot be listened on, or the state not be kept.
             StartupError: a job that runs cannot be taken up again.
         """
-        # gRPC's own error does not say why it cannot bind.
-        await asyncio.to_thread(address.try_out)
         try:
             await self._open()
             return await self._serve(address)
