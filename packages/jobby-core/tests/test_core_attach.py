@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from datetime import UTC, datetime
 from pathlib import Path
@@ -254,6 +255,22 @@ def test_a_damaged_outcome_is_lost_and_never_made_up(spool: Spool, damage: str) 
     assert read_all(job.stdout()) == b"out\n"
 
 
+@pytest.mark.parametrize("number", ["1e999", "NaN", "-1", str(10**30), "true", "1.5", '"1"'])
+@pytest.mark.parametrize(
+    "field", ["code", "signal", "elapsed_us", "user_us", "system_us", "max_rss_kib", "stdout_bytes"]
+)
+def test_a_number_that_cannot_be_is_damage_too(spool: Spool, field: str, number: str) -> None:
+    """JSON has numbers that no launcher writes, and that nothing after it can hold."""
+    args = record_args(spool, "exit 3")
+    Job.start(args).wait(DEADLINE_SECONDS)
+    outcome = Path(str(args.directory), "outcome")
+    damaged, count = re.subn(rf'("{field}"): *\d+', rf"\1:{number}", outcome.read_text())
+    assert count == 1
+    outcome.write_text(damaged)
+    status = Job.attach(str(args.directory)).status()
+    assert (status.reason, status.exit_code) == (Reason.LOST, None)
+
+
 def test_an_outcome_that_was_written_counts_whatever_its_name(spool: Spool) -> None:
     """Also where its launcher was killed before it could rename it."""
     args = record_args(spool, "exit 3")
@@ -326,6 +343,19 @@ def test_a_damaged_record_is_an_error_that_names_the_folder(spool: Spool, damage
     with pytest.raises(RecordError, match="its record is damaged") as caught:
         Job.attach(str(args.directory))
     assert str(args.directory) in str(caught.value)
+
+
+@pytest.mark.parametrize("number", ["1e999", "NaN", str(10**30)])
+def test_a_start_at_no_time_is_damage_too(spool: Spool, number: str) -> None:
+    """JSON has numbers that no clock shows."""
+    args = record_args(spool, "exit 3")
+    Job.start(args).wait(DEADLINE_SECONDS)
+    record = Path(str(args.directory), "job")
+    damaged, count = re.subn(r'("started_us"): *\d+', rf"\1:{number}", record.read_text())
+    assert count == 1
+    record.write_text(damaged)
+    with pytest.raises(RecordError, match="its record is damaged"):
+        Job.attach(str(args.directory))
 
 
 def test_a_job_that_runs_under_a_damaged_record_is_told_as_one_that_runs(spool: Spool) -> None:

@@ -22,6 +22,8 @@ _BYTES: Final = 512  # as in launcher.c
 BLANK: Final = b" " * (_BYTES - 1) + b"\n"
 _VERSION: Final = 1
 _PRIVATE = stat.S_IRUSR | stat.S_IWUSR
+_MOST: Final = 1 << 53  # 285 years in microseconds, 8 PiB: what all that reads it can hold
+_MOST_PID: Final = 1 << 22  # proc_sys_kernel(5), pid_max
 
 
 def read(directory: str) -> Ending | None:
@@ -79,24 +81,31 @@ def parse(text: bytes) -> Ending:
             raise ValueError(f"it has version {fields['version']}, not {_VERSION}")
         if fields.get("lost"):
             return LOST
-        signum = int(fields["signal"])
+        signum = _whole(fields["signal"])
         sizes = (fields.get("stdout_bytes"), fields.get("stderr_bytes"))
         sent = {signal.SIGTERM: fields["asked"], signal.SIGKILL: fields["killed"]}
         return Ending(
-            exit=Exit(None, signum) if signum else Exit(int(fields["code"]), None),
+            exit=Exit(None, signum) if signum else Exit(_whole(fields["code"]), None),
             stop_signals=frozenset(signum for signum, was_sent in sent.items() if was_sent),
             cause=Reason(fields["cause"]) if fields["cause"] else None,
             disk_full=bool(fields["disk_full"]),
-            elapsed_seconds=fields["elapsed_us"] / 1e6,
+            elapsed_seconds=_whole(fields["elapsed_us"]) / 1e6,
             usage=Usage(
-                user_seconds=fields["user_us"] / 1e6,
-                system_seconds=fields["system_us"] / 1e6,
-                max_rss_bytes=int(fields["max_rss_kib"]) * 1024,
+                user_seconds=_whole(fields["user_us"]) / 1e6,
+                system_seconds=_whole(fields["system_us"]) / 1e6,
+                max_rss_bytes=_whole(fields["max_rss_kib"]) * 1024,
             ),
-            output_bytes=None if None in sizes else (int(sizes[0]), int(sizes[1])),
+            output_bytes=None if None in sizes else (_whole(sizes[0]), _whole(sizes[1])),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{error!r}") from error
+
+
+def _whole(value: object) -> int:
+    """Returns a number as a launcher writes it; JSON also knows NaN and 1e999."""
+    if type(value) is not int or not 0 <= value <= _MOST:
+        raise ValueError(f"{value!r} is no number of a launcher's")
+    return value
 
 
 def main_pid(directory: str) -> int | None:
@@ -117,9 +126,10 @@ def main_pid(directory: str) -> int | None:
 
 def pid_in(text: bytes) -> int:
     """Returns the main process's id that was written, before the end or at it; 0 if none was."""
-    with suppress(ValueError, TypeError, AttributeError):
+    with suppress(ValueError, AttributeError):
         fields = json.loads(text)
-        return int(fields.get("running", fields.get("pid")))
+        pid = _whole(fields.get("running", fields.get("pid")))
+        return pid if pid <= _MOST_PID else 0
     return 0
 
 

@@ -152,7 +152,7 @@ def read(directory: str) -> tuple[Record, int]:
         with open(fd, "rb", closefd=False) as file:
             fields = json.loads(file.read())
         return _record(directory, fields), fd
-    except (ValueError, TypeError, KeyError, InvalidJobError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, InvalidJobError) as error:
         launcher = holder(fd)  # whatever the content is
         os.close(fd)
         action, cause = f"read the job in {directory}", f"its record is damaged ({error})"
