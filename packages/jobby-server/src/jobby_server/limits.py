@@ -9,6 +9,7 @@ from jobby_server.errors import ConfigError
 # What gRPC, the database and the library hold before anybody has called, with room for a few jobs.
 _FEWEST_DESCRIPTORS = 64
 STALL_SECONDS = 600.0
+STOP_SECONDS = 10.0
 FOLLOWERS_PER_OWNER = 4096
 
 
@@ -45,7 +46,7 @@ class Limits:
     keepalive_seconds: float = 5.0
     keepalive_timeout_seconds: float = 3.0
     drain_seconds: float = 5.0
-    stop_seconds: float = 10.0
+    stop_seconds: float = STOP_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,14 +5,18 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 # environment before anything imports grpc
 from jobby_server import config, environment, log, memory
 from jobby_server.address import Address
 from jobby_server.config import ServerConfig
 from jobby_server.errors import EXIT_SOFTWARE, ConfigError, StartupError
+from jobby_server.limits import STOP_SECONDS
+from jobby_server.tasks import retrieve
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _run(settings: ServerConfig) -> int:
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="jobby"))
+    threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="jobby")
+    loop.set_default_executor(threads)
     # Before grpc is loaded, which takes long enough to be interrupted.
     quit_, hurry = _signals(loop)
     # Late: `--help`, `--version` and a usage error don't need grpc.
@@ -66,22 +71,55 @@ async def _run(settings: ServerConfig) -> int:
         server = JobbyServer(
             material, state, keep=settings.keep, stop_jobs=settings.stop_jobs_on_exit
         )
-        bound = await server.start(settings.listen)
-        _log.info("%s in %s", what, state.path)
-        if material.sample:
-            _say_samples(bound)
-        _log.info("listening on %s", bound)
-        await quit_.wait()
-        _log.info("shutting down; a second signal hurries")
-        ended = await server.drain(hurry)
+        starting = asyncio.create_task(server.start(settings.listen))
+        if await _comes_first(quit_, starting):
+            ended = await _give_up(starting)
+        else:
+            bound = starting.result()
+            _log.info("%s in %s", what, state.path)
+            if material.sample:
+                _say_samples(bound)
+            _log.info("listening on %s", bound)
+            await quit_.wait()
+            _log.info("shutting down; a second signal hurries")
+            ended = await server.drain(hurry)
     finally:
         state.close()
-    if not ended:
+    if not (ended and _have_ended(threads)):
         _exit_hard(len(server.store))
     if running := server.running_jobs():
         _log.info("%d jobs run on", running)
     _log.info("ended")
     return 0
+
+
+async def _comes_first(event: asyncio.Event, task: "asyncio.Task[Any]") -> bool:
+    """Whether an event is set before a task has ended."""
+    waiting = asyncio.create_task(event.wait())
+    await asyncio.wait([waiting, task], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    return not task.done()
+
+
+async def _give_up(starting: "asyncio.Task[Any]") -> bool:
+    """Ends a start that was under way: taking up the jobs of the server before may take long.
+
+    Returns:
+        whether it has ended; False if something hangs in the kernel.
+    """
+    _log.info("asked to end before it serves")
+    starting.add_done_callback(retrieve)
+    starting.cancel()
+    _, hanging = await asyncio.wait([starting], timeout=STOP_SECONDS)
+    return not hanging
+
+
+def _have_ended(threads: ThreadPoolExecutor) -> bool:
+    """Whether none of them reads or starts something any more; asyncio.run would wait for ever."""
+    ending = threading.Thread(target=threads.shutdown, daemon=True)
+    ending.start()
+    ending.join(STOP_SECONDS)
+    return not ending.is_alive()
 
 
 def _signals(loop: asyncio.AbstractEventLoop) -> tuple[asyncio.Event, asyncio.Event]:
