@@ -168,6 +168,29 @@ def test_a_folder_others_can_read_is_closed_and_one_they_can_write_refused(tmp_p
         StateDir.named(path)
 
 
+@pytest.mark.parametrize("name", ["trash", "notes", ".bashrc"])
+def test_a_folder_that_holds_something_else_is_left_as_it_is(tmp_path: Path, name: str) -> None:
+    """Somebody's own folder, named by mistake: a server would remove what it takes for its own."""
+    path = tmp_path / "home"
+    (path / name).mkdir(parents=True)
+    (path / name / "thesis").touch()
+    path.chmod(0o755)
+    with pytest.raises(ConfigError, match=f"it is no state folder, as it holds '{name}'"):
+        StateDir.named(path)
+    assert [each.name for each in path.iterdir()] == [name]
+    assert (path / name / "thesis").exists()
+    assert mode(path) == 0o755
+
+
+def test_a_backup_and_a_disk_of_its_own_are_taken(tmp_path: Path) -> None:
+    """A copy may lack the lock, and a file system's root has lost+found."""
+    for name in ("jobs", "lost+found"):
+        (tmp_path / "state" / name).mkdir(parents=True)
+    for name in ("jobs.sqlite", "jobs.sqlite-wal", "jobs.sqlite.corrupt-20260101T000000Z"):
+        (tmp_path / "state" / name).touch()
+    StateDir.named(tmp_path / "state").close()
+
+
 @pytest.mark.parametrize("kind", ["missing", "a file", "writable by all"])
 def test_a_state_folder_in_an_unsafe_place_is_refused(tmp_path: Path, kind: str) -> None:
     """The same rules as for output: nobody else may be able to put another in its place."""

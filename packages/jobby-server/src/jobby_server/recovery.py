@@ -114,11 +114,10 @@ class Recovery:
             await asyncio.to_thread(self._state.discard, job_id)
             return
         except (RecordError, ValueError) as error:
-            if self._has_record(job_id):
-                _log.error("nobody knows whose job %s is, so it is left alone: %s", job_id, error)
-            else:
-                # Made by a server that was killed before it came further.
+            if await asyncio.to_thread(self._state.holds_no_job, job_id):
                 await asyncio.to_thread(self._state.discard, job_id)
+            else:
+                _log.error("nobody knows whose job %s is, so it is left alone: %s", job_id, error)
             return
         record = Record(job, row.owner, row.groups)
         if job.status().state is not State.RUNNING:
@@ -142,7 +141,7 @@ class Recovery:
         self._count["running"] += 1
         if record.stopped_by:
             _log.info("job %s: %s asked for its stop before", job_id, record.stopped_by)
-            _ = self._store.begin_stop(job_id, record, record.stopped_by)
+            _ = self._store.stops.begin(job_id, record, record.stopped_by)
 
     async def _attach(self, job_id: uuid.UUID) -> Job:
         try:

@@ -16,6 +16,8 @@ from jobby_server.errors import ConfigError, StateInUseError
 _PREFIX = "jobby-server-"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_FILES = frozenset({"stdout", "stderr", "job.new", "outcome.new"})
+"""What a job's folder may hold before there is a record in it."""
 
 
 class StateDir:
@@ -77,6 +79,7 @@ class StateDir:
         _check_parent(path.parent, action, option)
         try:
             path.mkdir(mode=0o700, exist_ok=True)
+            _check_ours(path, action, option)
             _check_private(path, action, option)
             lock = _take(path)
         except OSError as error:
@@ -133,6 +136,10 @@ class StateDir:
         """Returns how many bytes a job's two outputs have; 0 of one that was removed."""
         folder = self.folder(job_id)
         return _size(f"{folder}/stdout"), _size(f"{folder}/stderr")
+
+    def holds_no_job(self, job_id: uuid.UUID) -> bool:
+        """Whether a job's folder was made by a server that was killed before it came further."""
+        return _FILES.issuperset(os.listdir(self.folder(job_id)))
 
     def discard(self, job_id: uuid.UUID) -> None:
         """Removes a job's folder and what is in it; a missing one is no error."""
@@ -208,6 +215,16 @@ def _check_parent(where: Path, action: str, option: str) -> None:
     if found.st_mode & _OTHERS_WRITE and not found.st_mode & stat.S_ISVTX:
         cause = "others may write to it and replace what is in it (chmod go-w)"
         raise _unusable(action, where, cause, option)
+
+
+def _check_ours(path: Path, action: str, option: str) -> None:
+    """Makes sure that nothing of somebody's is taken for a server's, which removes what is left."""
+    names = set(os.listdir(path))
+    if "lock" not in names:  # a backup may lack it; the root of a disk has lost+found
+        names = {name for name in names if not name.startswith("jobs.sqlite")}
+        if others := sorted(names - {"jobs", "lost+found"}):
+            cause = f"it is no state folder, as it holds {others[0]!r} (name an empty one)"
+            raise _unusable(action, path, cause, option)
 
 
 def _check_private(path: Path, action: str, option: str) -> None:
