@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from server_kit import (
 )
 
 from jobby_proto.v1 import jobby_pb2 as pb
-from jobby_server import store
+from jobby_server import stops
 from jobby_server.limits import Limits
 from jobby_server.server import JobbyServer
 
@@ -110,7 +111,7 @@ def test_a_disk_that_hangs_holds_up_neither_a_stop_nor_the_end(
     ca: Authority, state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its jobs are killed all the same, and the drain says that not all has ended."""
-    monkeypatch.setattr(store, "_NOTE_SECONDS", 0.1)
+    monkeypatch.setattr(stops, "_NOTE_SECONDS", 0.1)
     release = threading.Event()
 
     async def scenario() -> None:
@@ -178,6 +179,26 @@ def test_a_stop_that_takes_long_keeps_nobody_else_waiting(ca: Authority) -> None
                 assert not stopping.done()
             await stopping
             assert (await alice.wait(job)).current_status == pb.STATUS_STOPPED
+
+    run(scenario())
+
+
+def test_a_job_that_cannot_be_killed_holds_no_thread_that_others_need(ca: Authority) -> None:
+    """However often its stop is asked for: it is under way once, beside all else."""
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        async with serving(ca) as running, running.client("alice") as alice:
+            job = await alice.run_job("sleep", "1000")
+            ((_, record),) = running.server.store
+            with frozen_launcher(record.job.pid) as (asked, too_late):
+                stop = pb.StopJobRequest(job_id=job)
+                stopping = [asyncio.ensure_future(alice.stop(stop)) for _ in range(3)]
+                await until(asked)
+                assert (await alice.wait(await alice.run_job("true"))).exit_code == 0
+                assert not too_late.is_set(), "the start waited until the stop was through"
+                assert len(running.server.store.stops) == 1
+            await asyncio.gather(*stopping)
 
     run(scenario())
 

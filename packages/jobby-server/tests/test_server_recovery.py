@@ -28,7 +28,7 @@ from server_kit import (
 
 from jobby_core import Job, JobArgs
 from jobby_proto.v1 import jobby_pb2 as pb
-from jobby_server import row
+from jobby_server import jobs_table, row
 from jobby_server.boot import boot_id
 from jobby_server.identity import Authorities, Owner
 from jobby_server.state_dir import StateDir
@@ -268,6 +268,29 @@ def test_a_job_that_never_ran_is_none(ca: Authority, state_dir: Path) -> None:
     run(scenario())
 
 
+def test_a_start_that_failed_stays_failed_whatever_happens(
+    ca: Authority, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row could not be deleted, and the server ended: the next one knows that it never ran."""
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async def scenario() -> None:
+        start = pb.StartJobRequest(command="/no/such/command", request_id=b"1")
+        async with once(ca, state_dir) as first:
+            with monkeypatch.context() as patch:
+                patch.setattr(jobs_table, "delete", full)
+                told = await refused(first.alice.start(start))
+        assert len(list((state_dir / "jobs").iterdir())) == 1
+        async with once(ca, state_dir) as second:
+            assert list((state_dir / "jobs").iterdir()) == []
+            assert await refused(second.alice.start(start)) == told
+            assert second.running.server.store.ended_count == 0
+
+    run(scenario())
+
+
 LOSSES: dict[str, Callable[[Path, bytes], object]] = {
     "its folder is gone": lambda state_dir, job: folder(state_dir, job).rmdir(),
     "its record is damaged": lambda state_dir, job: (folder(state_dir, job) / "job").write_text(
@@ -386,16 +409,21 @@ def test_what_nobody_can_read_is_left_alone_and_what_is_empty_goes(
         async with once(ca, state_dir):
             pass
         jobs = state_dir / "jobs"
-        empty, damaged, strange = (jobs / str(uuid.uuid4()) for _ in range(3))
-        for path in (empty, damaged, strange, jobs / "notes"):
+        empty, half, damaged, strange, foreign = (jobs / str(uuid.uuid4()) for _ in range(5))
+        for path in (empty, half, damaged, strange, foreign, jobs / "notes"):
             path.mkdir()
+        for name in ("stdout", "stderr", "outcome.new", "job.new"):
+            (half / name).touch()
+        (foreign / "results.csv").touch()
         (damaged / "job").write_text("{")
         out, err = strange / "stdout", strange / "stderr"
         Job.start(JobArgs("true", stdout_path=out, stderr_path=err, directory=strange)).wait()
         async with once(ca, state_dir) as second:
-            assert {path.name for path in jobs.iterdir()} == {damaged.name, strange.name, "notes"}
+            left = {path.name for path in jobs.iterdir()}
+            assert left == {damaged.name, strange.name, foreign.name, "notes"}
+            assert (foreign / "results.csv").exists()
             assert len(second.running.server.store) == 0
-        for path in (damaged, strange):
+        for path in (damaged, strange, foreign):
             assert f"nobody knows whose job {path.name} is" in caplog.text
 
     run(scenario())

@@ -1,11 +1,13 @@
 """Who may do what, and what the store tells them."""
 
 import asyncio
+import errno
 import gc
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,19 @@ def test_only_the_owner_may_do_anything(principal: Principal, action: Action, ow
     )
 
 
+def new_row(owner: Owner, status: Status, request_id: bytes | None) -> Row:
+    """Returns what the journal is to keep of a job."""
+    return Row(
+        id=uuid.uuid4(),
+        owner=owner,
+        groups=frozenset(),
+        request_id=request_id,
+        boot_id="",
+        created_us=0,
+        status=status,
+    )
+
+
 class Kit:
     """A store on a durable state."""
 
@@ -55,18 +70,9 @@ class Kit:
         self, owner: Owner = ALICE.owner, status: Status = RUNNING, request_id: bytes | None = None
     ) -> uuid.UUID:
         """Puts a row into the journal."""
-        job_id = uuid.uuid4()
-        row = Row(
-            id=job_id,
-            owner=owner,
-            groups=frozenset(),
-            request_id=request_id,
-            boot_id="",
-            created_us=0,
-            status=status,
-        )
+        row = new_row(owner, status, request_id)
         assert await self.store.claim(row, "true", []) is None
-        return job_id
+        return row.id
 
     async def start(self, *command: str, owner: Owner = ALICE.owner) -> uuid.UUID:
         """Starts a job, as the server does."""
@@ -91,6 +97,11 @@ class Kit:
         found = await self.store.find(ALICE, Action.STATUS, job_id)
         assert found is not None
         return self.store.standing(job_id, found).status
+
+
+def unsaved(store: Store, count: int) -> bool:
+    """Whether the journal could not be told of so many ends."""
+    return len(store._unsaved) == count
 
 
 def forgotten(store: Store) -> bool:
@@ -251,7 +262,8 @@ def test_who_stopped_a_job_is_kept_before_it_happens(state: StateDir) -> None:
             found = await it.store.find(ALICE, Action.STOP, job_id)
             assert isinstance(found, Record)
             await asyncio.gather(
-                it.store.stop(job_id, found, "CN=alice"), it.store.stop(job_id, found, "server")
+                it.store.stops.stop(job_id, found, "CN=alice"),
+                it.store.stops.stop(job_id, found, "server"),
             )
             row = await it.journal.read(jobs_table.find, job_id, ALICE.owner)
             assert row is not None
@@ -284,9 +296,12 @@ def test_a_stop_that_came_too_late_was_nobodys(state: StateDir, fifo: Fifo) -> N
 
 
 def test_an_end_that_cannot_be_written_is_kept_in_memory_and_written_later(
-    tmp_path: Path, fifo: Fifo
+    tmp_path: Path, fifo: Fifo, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A full disk costs nothing: the status is right meanwhile, and the journal catches up."""
+    """A full disk costs nothing: the status is right meanwhile, and the journal catches up.
+
+    Each is tried once, and again when something else could be written.
+    """
 
     async def scenario() -> None:
         async with kit(StateDir.named(tmp_path / "state")) as it:
@@ -296,19 +311,19 @@ def test_an_end_that_cannot_be_written_is_kept_in_memory_and_written_later(
                 return 1 if failing else 0
 
             command = f"read x < {fifo}; exit 5"
-            ids = [await it.start("sh", "-c", command) for _ in range(3)]
+            ids = [await it.start("sh", "-c", command) for _ in range(6)]
             # SQLITE_DENY is 1: whatever is asked for, it fails.
             await it.journal.read(lambda connection: connection.set_authorizer(full))
-            fifo.release()
-            await until(lambda: it.store._unsaved)
-            (first,) = it.store._unsaved
-            assert (await it.status(first)).exit_code == 5
+            for count in range(1, 6):
+                fifo.release()
+                await until(partial(unsaved, it.store, count))
+            assert [(await it.status(each)).exit_code for each in it.store._unsaved] == [5] * 5
             failing = False
             fifo.release()
-            fifo.release()
             await until(lambda: not len(it.store))
-            assert [(await it.status(each)).exit_code for each in ids] == [5, 5, 5]
-            assert it.store.ended_count == 3
+            assert [(await it.status(each)).exit_code for each in ids] == [5] * 6
+            assert caplog.text.count("cannot record its end yet") == 5
+            assert it.store.ended_count == 6
 
     run(scenario())
 
@@ -322,5 +337,25 @@ def test_a_start_that_failed_and_stayed_does_not_hold_its_request_id(state: Stat
             assert await it.store.find(ALICE, Action.STATUS, stuck) is None
             again = await it.keep(request_id=b"r")
             assert await it.journal.read(jobs_table.unknown, [stuck, again]) == [stuck]
+            assert not it.state.folder(stuck).exists()
+
+    run(scenario())
+
+
+def test_who_asks_again_is_answered_where_there_is_no_room_for_a_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job that a request id stands for needs no second folder."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    async def scenario() -> None:
+        async with kit(StateDir.named(tmp_path / "state")) as it:
+            job_id = await it.keep(status=DONE, request_id=b"r")
+            monkeypatch.setattr(StateDir, "make_folder", full)
+            taken = await it.store.claim(new_row(ALICE.owner, RUNNING, b"r"), "true", ())
+            assert taken is not None
+            assert taken.id == job_id
 
     run(scenario())

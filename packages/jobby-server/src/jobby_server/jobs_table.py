@@ -58,10 +58,11 @@ def insert(
         f"VALUES ({_MARKS}) ON CONFLICT DO NOTHING",
         (*encode(row), closed_us, command, json.dumps(list(args))),
     ).rowcount
-    return None if added else _taken(connection, row.owner, row.request_id)
+    return None if added else taken(connection, row.owner, row.request_id)
 
 
-def _taken(connection: sqlite3.Connection, owner: Owner, request_id: bytes | None) -> Taken | None:
+def taken(connection: sqlite3.Connection, owner: Owner, request_id: bytes | None) -> Taken | None:
+    """Returns the job that a request id of this owner stands for."""
     found = connection.execute(
         f"SELECT id, command, args, state FROM jobs WHERE {_OWNER} AND request_id = ?",
         (owner.name, owner.authority, request_id),

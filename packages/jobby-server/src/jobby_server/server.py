@@ -181,7 +181,7 @@ class JobbyServer:
 
     async def _stop_all(self) -> bool:
         stops = {
-            self.store.begin_stop(job_id, record, "server"): job_id
+            self.store.stops.begin(job_id, record, "server"): job_id
             for job_id, record in self.store
             if record.job.status().state is State.RUNNING
         }

@@ -99,7 +99,7 @@ class JobbyServicer:
         del context
         found = await self._find(Action.STOP, request.job_id)
         if isinstance(found, Record):
-            await self._store.stop(wire.job_id(request.job_id), found, caller().owner.name)
+            await self._store.stops.stop(wire.job_id(request.job_id), found, caller().owner.name)
         return jobby_pb2.StopJobResponse()
 
     async def get_status(

@@ -147,10 +147,9 @@ class Starter:
             try:
                 await self._store.remove(row.id)
             except JournalError as error:
-                # Nobody finds it, the next start with its request id deletes it, and so
-                # does the next server.
+                # Nobody finds it, the next start with its request id deletes it, and so does
+                # the next server, which tells by the folder that it never ran.
                 _log.error("job %s: it was not started, but is in the journal: %s", row.id, error)
-                await asyncio.to_thread(self._state.discard, row.id)
             raise
 
     def _begin(self, job_id: uuid.UUID, args: JobArgs) -> Job:
@@ -181,11 +180,11 @@ class Starter:
         record = self._store.live(job_id)
         try:
             if record is not None:
-                await asyncio.to_thread(record.job.stop)
+                await self._store.stops.kill(record.job)
             await self._store.remove(job_id)
         except (JobbyError, JournalError) as error:
             _log.error("job %s: %s", job_id, error)
-            return  # it stays in the store, so the drain tries again
+            return  # what runs stays in the store, so the drain tries again
         _log.info("job %s: stopped, because its start was cancelled before it was answered", job_id)
 
 

@@ -18,12 +18,11 @@ from jobby_server.journal import Journal, JournalError
 from jobby_server.record import Record, Standing, stopped_by
 from jobby_server.row import Row
 from jobby_server.state_dir import StateDir
-from jobby_server.tasks import Tasks, retrieve
+from jobby_server.stops import Stops
+from jobby_server.tasks import Tasks
 
 _log = logging.getLogger(__name__)
 
-
-_NOTE_SECONDS = 5.0
 
 _NOBODY = Owner(name="", authority="")
 """Owns nothing: a certificate without a subject is never accepted."""
@@ -50,6 +49,8 @@ class Store:
         self._attachments = Attachments(state)
         self._tasks = Tasks()
         self._closed = False
+        self.stops = Stops(journal)
+        """What ends jobs."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when a job has ended, or its last reader has gone."""
         self.ended_count, self.ended_bytes = 0, 0
@@ -90,10 +91,12 @@ class Store:
                 if self._state.durable:
                     await asyncio.to_thread(self._state.discard, row.id)
                 raise
+            self._catch_up()
             if taken is None or not taken.running or taken.id in self._live:
                 return taken
             # It could not be started, and then not be deleted.
             await self._journal.write(jobs_table.delete, [taken.id])
+            await asyncio.to_thread(self._state.discard, taken.id)
 
     def _insert(
         self, connection: sqlite3.Connection, row: Row, command: str, args: Sequence[str]
@@ -101,11 +104,11 @@ class Store:
         """Adds a row, in the journal's thread, and makes the folder that it promises before it."""
         if not self._state.durable:
             return jobs_table.insert(connection, row, command, args)
+        # First: who asks again is answered also where there is no room for another job.
+        if taken := jobs_table.taken(connection, row.owner, row.request_id):
+            return taken
         self._state.make_folder(row.id)
-        taken = jobs_table.insert(connection, row, command, args)
-        if taken is not None:
-            self._state.discard(row.id)
-        return taken
+        return jobs_table.insert(connection, row, command, args)
 
     def add(self, job_id: uuid.UUID, record: Record) -> None:
         """Watches over a job whose row is kept, until its end is kept, too.
@@ -211,48 +214,26 @@ class Store:
         status = found.job.status()  # before the sizes: of an ended job they are final
         return Standing(status, stopped_by(found, status), *self._state.sizes(job_id))
 
-    async def stop(self, job_id: uuid.UUID, record: Record, who: str) -> None:
-        """Kills a job and returns when it has ended; who asked is on the disk before it happens.
-
-        It happens also if the caller goes away. Should the server be killed in
-        between, the next one finishes it.
-
-        Raises:
-            StopError: the kernel doesn't allow it.
-        """
-        await asyncio.shield(self.begin_stop(job_id, record, who))
-
-    def begin_stop(self, job_id: uuid.UUID, record: Record, who: str) -> "asyncio.Task[None]":
-        """Does what `stop` does, without waiting for it."""
-        stopping = self._tasks.spawn(self._stop(job_id, record, who))
-        stopping.add_done_callback(retrieve)
-        return stopping
-
-    async def _stop(self, job_id: uuid.UUID, record: Record, who: str) -> None:
-        if record.job.status().state is State.RUNNING:
-            record.stopped_by = record.stopped_by or who
-            try:
-                async with asyncio.timeout(_NOTE_SECONDS):
-                    await self._journal.write(jobs_table.note_stop, job_id, who)
-            except (JournalError, TimeoutError) as error:
-                # Not a reason to let it run: a disk that hangs may do so for ever.
-                _log.error("job %s: cannot note that %s stops it: %s", job_id, who, error)
-        await asyncio.to_thread(record.job.stop)
-
     async def close(self) -> None:
         """Keeps what there is to be kept; the end of a job after this is for the next server."""
         self._closed = True
+        await self.stops.close()
         await self._tasks.drain()
 
     # --- the end of a job ------------------------------------------------------
 
     def _on_end(self, job_id: uuid.UUID) -> None:
-        if self._closed or job_id not in self._live:
-            return
-        # Again those that a full disk kept from being written: they may fit by now.
-        unsaved, self._unsaved = self._unsaved, set()
-        for each in (job_id, *unsaved):
-            self._save_end(each, self._live[each])
+        if not self._closed and job_id in self._live:
+            self._save_end(job_id, self._live[job_id])
+
+    def _catch_up(self) -> None:
+        """Tries again, as something could be written: one, and after that the next.
+
+        All of them at the end of each would be a million attempts of a thousand jobs.
+        """
+        if self._unsaved and not self._closed:
+            job_id = self._unsaved.pop()
+            self._save_end(job_id, self._live[job_id])
 
     def _save_end(self, job_id: uuid.UUID, record: Record) -> None:
         at = self.standing(job_id, record)
@@ -278,6 +259,7 @@ class Store:
         if saved:  # it wasn't forgotten meanwhile
             self.ended_count += 1
             self.ended_bytes += at.stdout_bytes + at.stderr_bytes
+        self._catch_up()
         self.on_change()
 
     async def _forget(self, job_ids: Sequence[uuid.UUID]) -> None:
