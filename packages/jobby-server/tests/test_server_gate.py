@@ -21,7 +21,7 @@ from server_kit import Authority, Client, Leaf, health, reflection, refused, run
 
 from jobby_core import OutputError
 from jobby_proto.v1 import jobby_pb2 as pb
-from jobby_server import tls, wire
+from jobby_server import jobs_table, tls, wire
 from jobby_server.identity import Authorities, Owner
 from jobby_server.interceptor import Gate, caller
 from jobby_server.lifetime import Lifetimes
@@ -351,7 +351,7 @@ def test_health_and_reflection_answer_over_the_same_tls(ca: Authority) -> None:
 
 
 def test_the_owner_is_what_the_certificate_says(ca: Authority) -> None:
-    """The record holds the whole name and the groups of the certificate that started the job."""
+    """What is kept has the whole name and the groups of the certificate that started the job."""
     subject = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Example"),
@@ -363,10 +363,12 @@ def test_the_owner_is_what_the_certificate_says(ca: Authority) -> None:
     async def scenario() -> None:
         async with serving(ca) as running, running.client(ca.issue(subject)) as alice:
             await alice.run_job("true")
-            ((_, record),) = running.server.store
+            ((job_id, record),) = running.server.store
             assert record.owner == Owner(
                 "CN=alice,OU=ops,O=Example", Authorities(ca.pem)._cas[0][1]
             )
-            assert record.groups == {"Example", "ops"}
+            row = await running.server._journal.read(jobs_table.find, job_id, record.owner)
+            assert row is not None
+            assert row.groups == {"Example", "ops"}
 
     run(scenario())

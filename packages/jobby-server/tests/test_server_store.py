@@ -89,7 +89,7 @@ class Kit:
                 directory=folder if self.state.durable else None,
             )
         )
-        self.store.add(job_id, Record(job, owner, frozenset()))
+        self.store.add(job_id, Record(job, owner))
         return job_id
 
     async def status(self, job_id: uuid.UUID) -> Status:
@@ -151,7 +151,7 @@ def test_the_store_gives_out_ones_own_and_nothing_else(
             for owner, live in kept:
                 job_id = await it.keep(owner, RUNNING if live else DONE)
                 if live:
-                    it.store.add(job_id, Record(job, owner, frozenset()))
+                    it.store.add(job_id, Record(job, owner))
                 found = await it.store.find(principal, action, job_id)
                 assert (found is not None) == (owner == principal.owner)
             assert await it.store.find(principal, action, uuid.uuid4()) is None

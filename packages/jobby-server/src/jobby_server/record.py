@@ -13,13 +13,11 @@ class Record:
     Attributes:
         job: the job itself.
         owner: who started it.
-        groups: the groups in the certificate that started it.
         stopped_by: who asked for its stop; "" if nobody did.
     """
 
     job: Job
     owner: Owner
-    groups: frozenset[str]
     stopped_by: str = ""
 
 

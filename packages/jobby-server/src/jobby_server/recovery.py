@@ -84,7 +84,7 @@ class Recovery:
                 _log.error("job %s is lost: %s", row.id, error)
                 await self._lost(row)
         else:
-            record = Record(job, row.owner, row.groups, row.stopped_by)
+            record = Record(job, row.owner, row.stopped_by)
             self._store.add(row.id, record)  # records its end, if it has ended
             self._note(row.id, record)
 
@@ -119,7 +119,7 @@ class Recovery:
             else:
                 _log.error("nobody knows whose job %s is, so it is left alone: %s", job_id, error)
             return
-        record = Record(job, row.owner, row.groups)
+        record = Record(job, row.owner)
         if job.status().state is not State.RUNNING:
             at = self._store.standing(job_id, record)
             row = replace(row, stdout_bytes=at.stdout_bytes, stderr_bytes=at.stderr_bytes)

@@ -132,7 +132,7 @@ class Starter:
                 raise _already_exists()
             return taken.id
         job = await self._start(row, args)
-        self._store.add(row.id, Record(job, principal.owner, principal.groups))
+        self._store.add(row.id, Record(job, principal.owner))
         # Not the arguments: they may hold a password.
         _log.info(
             *("job %s: %s started %.200s, pid %d", row.id),
