@@ -279,7 +279,7 @@ class Relay:
     """Passes bytes between a client and a server, until it is told otherwise."""
 
     def __init__(self, port: int) -> None:
-        self._target = port
+        self._target = port  # set by any thread, before the cut that makes it count
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._wake_read, self._wake_write = os.pipe()
@@ -297,6 +297,10 @@ class Relay:
     def cut(self) -> None:
         """Resets every connection, as the end of the other machine's process does."""
         self._tell(b"c")
+
+    def lead_to(self, port: int) -> None:
+        """Passes connections that are made from now on to another server."""
+        self._target = port
 
     def half_close(self) -> None:
         """Says on every connection's client side that nothing more will come from the server."""

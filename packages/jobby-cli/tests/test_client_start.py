@@ -3,13 +3,21 @@
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 import pytest
-from cli_kit import DEADLINE_SECONDS, Authority, Peer, Relay, refuse, serving
+from cli_kit import DEADLINE_SECONDS, Authority, Cli, Peer, Relay, refuse, serving
 
-from jobby_client import Client, InvalidRequestError, UnavailableError, UnknownStartError
+from jobby_client import (
+    CannotStartError,
+    Client,
+    InvalidRequestError,
+    JobbyClientError,
+    UnavailableError,
+    UnknownStartError,
+)
 from jobby_proto.v1 import jobby_pb2 as pb
 
 JOB = uuid.UUID("d19af777-cfa4-40a3-b835-244365b5a697")
@@ -99,6 +107,81 @@ def test_a_lost_answer_is_asked_for_again(ca: Authority, peer: Peer, relay: Rela
         assert client.start("x", ["y"], timeout_seconds=2) == JOB
     first, *rest = peer.servicer.starts
     assert rest == [first] * 2
+
+
+def lost_and_then(peer: Peer, relay: Relay, answer: Callable[[Any, Any], Any]) -> None:
+    """Has the peer lose its first answer to a start, and give another to the second."""
+
+    def start(request: pb.StartJobRequest, context: Any) -> Any:
+        if len(peer.servicer.starts) > 1:
+            return answer(request, context)
+        relay.cut()
+        return pb.StartJobResponse(job_id=JOB.bytes)
+
+    peer.servicer.on_start = start
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, UnknownStartError),
+        (grpc.StatusCode.INTERNAL, UnknownStartError),
+        (grpc.StatusCode.UNIMPLEMENTED, UnknownStartError),
+        (grpc.StatusCode.UNAUTHENTICATED, UnknownStartError),
+        (grpc.StatusCode.PERMISSION_DENIED, UnknownStartError),
+        (grpc.StatusCode.INVALID_ARGUMENT, InvalidRequestError),
+        (grpc.StatusCode.ALREADY_EXISTS, InvalidRequestError),
+        (grpc.StatusCode.FAILED_PRECONDITION, CannotStartError),
+    ],
+)
+def test_a_refusal_after_a_lost_answer_says_nothing_of_the_first_time(
+    ca: Authority,
+    peer: Peer,
+    relay: Relay,
+    code: grpc.StatusCode,
+    kind: type[JobbyClientError],
+) -> None:
+    """The job may run, whatever the server holds against the second ask; unless the answer is
+    about that very start."""
+    lost_and_then(peer, relay, refuse(code, "the server's words"))
+    with Client(relay.address, ca.credentials()) as client:
+        with pytest.raises(JobbyClientError, match="the server's words") as caught:
+            client.start("x", request_id=b"mine")
+    assert type(caught.value) is kind
+    if isinstance(caught.value, UnknownStartError):
+        assert caught.value.request_id == b"mine"
+    assert len(peer.servicer.starts) == 2
+
+
+@pytest.mark.parametrize("who", ["the client", "the server"])
+def test_a_certificate_refused_after_a_lost_answer_leaves_the_start_unknown(
+    ca: Authority, peer: Peer, relay: Relay, who: str
+) -> None:
+    """A server that comes back with another CA, or another's certificate, may have started it."""
+    stranger = Authority()
+    leaf, client_ca = (None, stranger.pem) if who == "the client" else (stranger.server(), ca.pem)
+    with serving(ca, leaf, client_ca=client_ca) as other:
+
+        def start(request: pb.StartJobRequest, context: Any) -> pb.StartJobResponse:
+            relay.lead_to(other.port)
+            relay.cut()
+            return pb.StartJobResponse(job_id=JOB.bytes)
+
+        peer.servicer.on_start = start
+        with Client(relay.address, ca.credentials(), call_seconds=1000) as client:
+            with pytest.raises(UnknownStartError, match=r"doesn't accept|is not trusted") as caught:
+                client.start("x", request_id=b"mine")
+    assert caught.value.request_id == b"mine"
+
+
+def test_the_command_says_how_to_ask_again(
+    ca: Authority, peer: Peer, relay: Relay, jobby: Cli
+) -> None:
+    """A start that may have happened is 69, and its id is among the words."""
+    lost_and_then(peer, relay, refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many jobs"))
+    done = jobby("--server", relay.address, "start", "--request-id", "mine", "x")
+    assert (done.code, done.out) == (69, b"")
+    assert "too many jobs; the job may have been started; with --request-id mine" in done.err
 
 
 def test_a_server_that_does_not_come_back_leaves_the_start_unknown(ca: Authority) -> None:

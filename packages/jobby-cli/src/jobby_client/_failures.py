@@ -14,6 +14,7 @@ from jobby_client.errors import (
     BrokenStreamError,
     CannotStartError,
     DataLossError,
+    InvalidRequestError,
     JobbyClientError,
     LimitError,
     NotFoundError,
@@ -74,7 +75,13 @@ class Said:
     def connection_lost(self) -> bool:
         """Whether the connection broke, so that the server hasn't answered."""
         transport = self.status in ("UNAVAILABLE", "CANCELLED", "INTERNAL", "UNKNOWN")
-        return transport and _CONNECTION_LOST.search(self.details) is not None
+        broken = transport and _CONNECTION_LOST.search(self.details) is not None
+        return broken and not self.never_connected
+
+    @property
+    def may_have_arrived(self) -> bool:
+        """Whether the server may do what it was asked for, though it hasn't said so."""
+        return self.kind is UnavailableError and not self.never_connected
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +128,16 @@ class Failures:
         if request_id is not None:
             return UnknownStartError(self.action, details, request_id=request_id)
         return UnavailableError(self.action, details, finding.way_out)
+
+    def of_repeated(self, failure: JobbyClientError, *, request_id: bytes) -> JobbyClientError:
+        """Returns what it means that a start failed which may have arrived before."""
+        # What the server says of the request id, and what cannot be started at all, is so; a
+        # server that refuses to look has said nothing of the first time.
+        if isinstance(failure, InvalidRequestError | PreconditionError | UnknownStartError):
+            return failure
+        cause = f"no answer came, and now: {failure.cause}"
+        cause += f"; {failure.way_out}" if failure.way_out else ""
+        return UnknownStartError(self.action, cause, request_id=request_id)
 
     def of_first(self, said: Said) -> JobbyClientError:
         """Returns what it means that a stream failed before the server had answered."""

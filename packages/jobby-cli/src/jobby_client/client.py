@@ -227,9 +227,11 @@ class Client:
                 failure = failures.of_call(
                     said, seconds=self._call_seconds, request_id=request.request_id, lost=lost
                 )
-                lost = lost or said.connection_lost
+                lost = lost or said.may_have_arrived
                 if isinstance(failure, UnknownStartError) and said.no_answer:
                     wait = backoff.next_seconds()
                     if time.monotonic() + wait < until and not self._closed.wait(wait):
                         continue
+                if lost:
+                    failure = failures.of_repeated(failure, request_id=request.request_id)
                 raise failure from error
