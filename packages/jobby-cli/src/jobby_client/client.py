@@ -74,15 +74,16 @@ class Client:
 
         Should the connection break before the answer, it asks again under the
         same request id until `call_seconds` have passed; that starts no second
-        job. A server that cannot be reached in the first place is not waited for.
+        job, unless the server keeps no state and was restarted in between. One
+        that cannot be reached in the first place is not waited for.
 
         Args:
             command: a path on the server's machine, or a name in its PATH. No shell.
             args: its arguments.
             max_output_bytes: how much both outputs together may have before it is stopped.
             timeout_seconds: how long it may run before it is stopped.
-            request_id: 1 to 64 bytes; the same id starts one job only, however often it is
-                used. None takes a random one.
+            request_id: 1 to 64 bytes; the same id starts one job only, for as long as the server
+                remembers that job. None takes a random one.
 
         Raises:
             InvalidRequestError: the command is empty or holds what no process can be given, a

@@ -46,7 +46,8 @@ Examples:  jobby start -- sh -c 'make all && echo done'
 @click.option(
     "--request-id",
     metavar="ID",
-    help="Starts one job only, however often it is used; 1 to 64 bytes.  [default: random]",
+    help="Starts one job only, as long as the server remembers it; 1 to 64 bytes.  "
+    "[default: random]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead.")
 @click.argument("words", metavar="[--] COMMAND [ARGS]...", nargs=-1, type=click.UNPROCESSED)
@@ -70,8 +71,9 @@ def start(
     `jobby start echo -a hello`.
 
     If the connection breaks before the answer, it is asked for again, and the
-    request id sees to it that one job is started. A script that may have to
-    try again gives one of its own.
+    request id sees to it that one job is started; only a server that keeps no
+    state, and was restarted in between, starts a second one. A script that may
+    have to try again gives an id of its own.
     """
     try:
         command, args = command_line(words, arg_options)

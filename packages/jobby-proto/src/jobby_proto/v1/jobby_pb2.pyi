@@ -166,9 +166,11 @@ class StartJobRequest(_message.Message):
     """
     request_id: _builtins.bytes
     """Makes the start idempotent: however often a client sends the same id, it
-    starts one job, and every answer carries that job's id, also after the
-    server was restarted. Chosen by the client, 1 to 64 bytes, best random;
-    each owner has ids of its own. Absent: every call starts a job.
+    starts one job, and every answer carries that job's id, for as long as the
+    server remembers the job: also after a restart if it keeps its state, while
+    one that keeps none forgets all ids then. Chosen by the client, 1 to 64
+    bytes, best random; each owner has ids of its own. Absent: every call
+    starts a job.
     """
     max_output_bytes: _builtins.int
     """How many bytes both outputs together may reach; the job is stopped when
