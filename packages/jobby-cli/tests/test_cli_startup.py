@@ -17,6 +17,7 @@ PUBLIC_NAMES = {
     "CannotStartError",
     "CertificateInfo",
     "Client",
+    "ClientClosedError",
     "Credentials",
     "CredentialsError",
     "DataLossError",

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from jobby_client import (
     BrokenStreamError,
     CannotStartError,
     Client,
+    ClientClosedError,
     DataLossError,
     InternalServerError,
     InvalidRequestError,
@@ -359,6 +360,75 @@ def test_closing_wakes_a_reader_in_another_thread(client: Client, peer: Peer) ->
     stream.close()
     thread.join(DEADLINE_SECONDS)
     assert len(caught) == 1
+
+
+def test_closing_the_client_closes_its_streams(client: Client, peer: Peer) -> None:
+    """A thread that waits for output is woken; nothing is connected again, or told to be."""
+    peer.servicer.on_output = held_after(b"x")
+    breaks: list[BrokenStreamError] = []
+    stream = client.output(JOB, on_reconnect=breaks.append)
+    next(stream)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(caught_from, stream)
+        client.close()
+        assert type(reading.result(DEADLINE_SECONDS)) is StreamClosedError
+    assert not breaks
+    with pytest.raises(StreamClosedError):
+        next(stream)
+
+
+def test_closing_the_client_ends_the_wait_for_a_connection(
+    ca: Authority, peer: Peer, relay: Relay
+) -> None:
+    """A stream that is about to be connected again isn't any more."""
+    peer.servicer.on_output = held_after(b"x")
+    client = Client(relay.address, ca.credentials())
+    stream = client.output(JOB, on_reconnect=lambda error: client.close())
+    next(stream)
+    relay.cut()
+    with pytest.raises(StreamClosedError):
+        next(stream)
+    assert len(peer.servicer.outputs) == 1
+
+
+def test_a_closed_client_says_so(client: Client, peer: Peer) -> None:
+    """Each call after `close` is an error of ours, and the server hears nothing of it."""
+    client.close()
+    client.close()
+    calls: list[Callable[[], object]] = [
+        *(lambda: client.start("x"), lambda: client.stop(JOB)),
+        *(lambda: client.status(JOB), lambda: client.output(JOB)),
+    ]
+    for call in calls:
+        with pytest.raises(ClientClosedError, match="the client was closed"):
+            call()
+    servicer = peer.servicer
+    assert servicer.starts + servicer.stops + servicer.outputs == []
+
+
+def test_closing_the_client_ends_a_call_under_way(client: Client, peer: Peer) -> None:
+    """Who waits for an answer is woken; a start that was sent may have happened, and that is so."""
+    asked, go = threading.Event(), threading.Event()
+
+    def hold(request: object, context: Any) -> Any:
+        asked.set()
+        go.wait(DEADLINE_SECONDS)
+        context.abort(grpc.StatusCode.INTERNAL, "too late")
+
+    peer.servicer.on_start = peer.servicer.on_status = hold
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        looking = pool.submit(client.status, JOB)
+        assert asked.wait(DEADLINE_SECONDS)
+        asked.clear()
+        starting = pool.submit(client.start, "x", request_id=b"mine")
+        assert asked.wait(DEADLINE_SECONDS)
+        client.close()
+        told = (looking.exception(DEADLINE_SECONDS), starting.exception(DEADLINE_SECONDS))
+        go.set()
+    assert type(told[0]) is ClientClosedError
+    assert isinstance(told[1], UnknownStartError)
+    assert told[1].request_id == b"mine"
+    assert "the client was closed" in str(told[1])
 
 
 def test_a_complete_stream_stays_complete(client: Client, peer: Peer) -> None:

@@ -31,6 +31,7 @@ _EXIT_CODES: Final[dict[type[errors.JobbyClientError], int]] = {
     errors.RefusedError: EX_REFUSED,
     errors.CredentialsError: EX_CONFIG,
     errors.StreamClosedError: EX_SOFTWARE,
+    errors.ClientClosedError: EX_SOFTWARE,
 }
 
 

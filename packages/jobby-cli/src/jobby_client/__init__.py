@@ -11,6 +11,7 @@ from jobby_client.credentials import CertificateInfo, Credentials
 from jobby_client.errors import (
     BrokenStreamError,
     CannotStartError,
+    ClientClosedError,
     CredentialsError,
     DataLossError,
     InternalServerError,
@@ -36,6 +37,7 @@ __all__ = [
     "CannotStartError",
     "CertificateInfo",
     "Client",
+    "ClientClosedError",
     "Credentials",
     "CredentialsError",
     "DataLossError",

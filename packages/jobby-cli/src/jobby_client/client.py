@@ -1,23 +1,22 @@
 """Owns the connection to one server: start, stop, status and output as typed calls."""
 
 import threading
-import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Final, Literal, Self, TypeVar
-
-import grpc
+from typing import Final, Literal, Self
+from weakref import WeakSet
 
 from jobby_client import _answers, _channel, _requests
-from jobby_client._backoff import Backoff
 from jobby_client._call import Call
-from jobby_client._failures import Failures, Said
+from jobby_client._failures import Failures
 from jobby_client._resume import Resume
 from jobby_client._tally import Tally
+from jobby_client._unary import Unary
 from jobby_client.address import Address
 from jobby_client.credentials import Credentials
-from jobby_client.errors import BrokenStreamError, InternalServerError, UnknownStartError
+from jobby_client.errors import BrokenStreamError, InternalServerError
 from jobby_client.output import OutputStream
 from jobby_client.status import Status, Stream
 from jobby_proto.v1 import jobby_pb2, jobby_pb2_grpc
@@ -25,9 +24,6 @@ from jobby_proto.v1 import jobby_pb2, jobby_pb2_grpc
 DEFAULT_ADDRESS: Final = "localhost:50051"
 CALL_SECONDS: Final = 30.0
 RECONNECT_SECONDS: Final = 60.0
-
-_Request = TypeVar("_Request")
-_Response = TypeVar("_Response")
 
 
 class Client:
@@ -56,8 +52,10 @@ class Client:
         self._address = address if isinstance(address, Address) else Address.parse(address)
         credentials.check()
         self._credentials = credentials
-        self._call_seconds = call_seconds
-        self._closed = threading.Event()
+        self._closed = threading.Event()  # set by any thread, before streams and channel are closed
+        self._unary = Unary(call_seconds, self._closed)
+        self._streams: WeakSet[OutputStream] = WeakSet()  # guarded by _streams_lock
+        self._streams_lock = threading.Lock()
         self._channel = _channel.open_to(self._address, credentials)
         self._stub = jobby_pb2_grpc.JobbyStub(self._channel)
 
@@ -101,7 +99,9 @@ class Client:
             timeout_seconds=timeout_seconds,
             request_id=uuid.uuid4().bytes if request_id is None else request_id,
         )
-        response = self._start(action, request)
+        response = self._unary.start(
+            self._failures(action), self._stub.StartJob, request, request.request_id
+        )
         try:
             return uuid.UUID(bytes=response.job_id)
         except ValueError:
@@ -118,7 +118,7 @@ class Client:
         """
         action = f"stop the job on {self._address}"
         request = jobby_pb2.StopJobRequest(job_id=_requests.job_id(action, job_id))
-        self._call(action, self._stub.StopJob, request)
+        self._unary.call(self._failures(action), self._stub.StopJob, request)
 
     def status(self, job_id: uuid.UUID | str) -> Status:
         """Returns where a job stands.
@@ -129,7 +129,7 @@ class Client:
         """
         action = f"see the job's status on {self._address}"
         request = jobby_pb2.GetStatusRequest(job_id=_requests.job_id(action, job_id))
-        response = self._call(action, self._stub.GetStatus, request)
+        response = self._unary.call(self._failures(action), self._stub.GetStatus, request)
         return _answers.status(action, response)
 
     def output(
@@ -166,24 +166,38 @@ class Client:
         request = _requests.output(
             action, job_id, Stream(stream), offset=offset, tail_lines=tail_lines, follow=follow
         )
+        failures = self._failures(action)
 
         def reopen(position: int | None) -> Call:
             if position is not None:
                 request.ClearField("tail_lines")
                 request.offset = position
-            return Call(self._stub.GetJobOutput(request))
+            return Call(self._unary.make(failures, partial(self._stub.GetJobOutput, request)))
 
-        return OutputStream(
+        opened = OutputStream(
             reopen,
             Tally(action, offset if tail_lines is None else None),
             Resume(reconnect_seconds),
-            self._failures(action),
+            failures,
             on_reconnect,
         )
+        with self._streams_lock:
+            self._streams.add(opened)
+        # Closed meanwhile? Then either `close` has seen the new stream, or this sees that.
+        if self._closed.is_set():
+            opened.close()
+        return opened
 
     def close(self) -> None:
-        """Closes the connection; calls under way end with an error. Idempotent."""
+        """Closes the connection, from any thread; calls under way end with an error. Idempotent.
+
+        Streams end as by their own `close`, and every later call raises `ClientClosedError`.
+        """
         self._closed.set()
+        with self._streams_lock:
+            streams = list(self._streams)
+        for stream in streams:
+            stream.close()
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -202,37 +216,3 @@ class Client:
 
     def _failures(self, action: str) -> Failures:
         return Failures(action, self._address, self._credentials)
-
-    def _call(
-        self,
-        action: str,
-        method: "grpc.UnaryUnaryMultiCallable[_Request, _Response]",
-        request: _Request,
-    ) -> _Response:
-        try:
-            return method(request, timeout=self._call_seconds)
-        except grpc.RpcError as error:
-            failures = self._failures(action)
-            raise failures.of_call(Said.of(error), seconds=self._call_seconds) from error
-
-    def _start(self, action: str, request: jobby_pb2.StartJobRequest) -> jobby_pb2.StartJobResponse:
-        """Asks until there is an answer; the request id makes that one job."""
-        failures, until = self._failures(action), time.monotonic() + self._call_seconds
-        backoff = Backoff()
-        lost = False
-        while True:
-            try:
-                return self._stub.StartJob(request, timeout=max(0, until - time.monotonic()))
-            except grpc.RpcError as error:
-                said = Said.of(error)
-                failure = failures.of_call(
-                    said, seconds=self._call_seconds, request_id=request.request_id, lost=lost
-                )
-                lost = lost or said.may_have_arrived
-                if isinstance(failure, UnknownStartError) and said.no_answer:
-                    wait = backoff.next_seconds()
-                    if time.monotonic() + wait < until and not self._closed.wait(wait):
-                        continue
-                if lost:
-                    failure = failures.of_repeated(failure, request_id=request.request_id)
-                raise failure from error

@@ -98,6 +98,10 @@ class UnknownStartError(UnavailableError):
         self.request_id = request_id
 
 
+class ClientClosedError(JobbyClientError):
+    """The client was closed on this side, before the call or before its answer."""
+
+
 class BrokenStreamError(UnavailableError):
     """An output stream broke off: what arrived is not all.
 

@@ -12,7 +12,12 @@ from jobby_client._call import Call
 from jobby_client._failures import Failures, Said
 from jobby_client._resume import Resume
 from jobby_client._tally import Tally
-from jobby_client.errors import BrokenStreamError, JobbyClientError, StreamClosedError
+from jobby_client.errors import (
+    BrokenStreamError,
+    ClientClosedError,
+    JobbyClientError,
+    StreamClosedError,
+)
 from jobby_client.status import OutputEnd
 
 _OFFSET_KEY: Final = "jobby-offset"  # in the initial metadata, see GetJobOutput in the contract
@@ -27,7 +32,7 @@ class OutputStream(Iterator[bytes]):
     first, and the stream goes on at the byte that is due.
 
     `close`, from any thread, or the end of a `with`, lets the server's side go
-    too. One thread iterates. Chunks are bytes as the job wrote them, never
+    too; so does the client's. One thread iterates. Chunks are bytes as the job wrote them, never
     empty; where one ends means nothing.
     """
 
@@ -82,7 +87,7 @@ class OutputStream(Iterator[bytes]):
         """Waits for the next chunk.
 
         Raises:
-            StreamClosedError: `close` was called before the output's end.
+            StreamClosedError: `close`, or the client's, was called before the output's end.
             BrokenStreamError: the connection broke, or the server shut down, and it could not be
                 made again in time; or the stream ended without its end.
             NotFoundError: there is no such job.
@@ -150,7 +155,8 @@ class OutputStream(Iterator[bytes]):
         self._check_open()
         self._progress = False
         self._resume.opened()
-        self._call = self._reopen(position)
+        with suppress(ClientClosedError):  # which closes its streams first
+            self._call = self._reopen(position)
         # Closed meanwhile? Then either `close` has seen the new call, or this sees that.
         if self._closed.is_set():
             self._call.end()
