@@ -33,6 +33,17 @@ from jobby_proto.v1 import jobby_pb2_grpc
 
 DEADLINE_SECONDS = 60.0
 """How long a test waits for what has to happen: a busy machine's worst, and then some."""
+TELL = (
+    "-c",
+    (
+        "import atexit, sys\n"
+        "heavy = ('grpc', 'google', 'cryptography', 'jobby_proto')\n"
+        "atexit.register(lambda: sys.stderr.write(repr([m for m in heavy if m in sys.modules])))\n"
+        "from jobby_cli.main import main\n"
+        "sys.exit(main())"
+    ),
+)
+"""Runs the command, and afterwards tells on stderr which heavy packages were loaded."""
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 CLIENT = ExtendedKeyUsageOID.CLIENT_AUTH

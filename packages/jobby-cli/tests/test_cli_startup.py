@@ -1,4 +1,3 @@
-import os
 import re
 import signal
 import subprocess
@@ -8,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from cli_kit import Cli, Peer
+from cli_kit import TELL, Cli, Peer
 
 VERBS = ["start", "status", "output", "stop", "certs", "completion"]
 PUBLIC_NAMES = {
@@ -39,17 +38,6 @@ PUBLIC_NAMES = {
     "UnknownStartError",
     "Usage",
 }
-# Runs the command, and afterwards tells on stderr which heavy packages were loaded.
-TELL = (
-    "-c",
-    (
-        "import atexit, sys\n"
-        "heavy = ('grpc', 'google', 'cryptography', 'jobby_proto')\n"
-        "atexit.register(lambda: sys.stderr.write(repr([m for m in heavy if m in sys.modules])))\n"
-        "from jobby_cli.main import main\n"
-        "sys.exit(main())"
-    ),
-)
 
 
 @pytest.mark.parametrize(
@@ -151,72 +139,6 @@ def test_the_tls_policy_comes_before_grpc(bare: Cli) -> None:
     done = bare("status", python=python)
     assert done.code == 1
     assert "grpc was imported before" in done.err
-
-
-def completions(jobby: Cli, shell: str, *words: str) -> list[str]:
-    """What the shell would offer for the last word."""
-    env = {
-        "_JOBBY_COMPLETE": f"{shell}_complete",
-        "COMP_WORDS": " ".join(["jobby", *words]),
-        "COMP_CWORD": str(len(words)) if shell != "fish" else words[-1],
-    }
-    done = jobby(env=env, python=TELL)
-    assert (done.code, done.err) == (0, "[]"), "quietly, and without grpc"
-    return done.out.decode().split()
-
-
-def test_the_shell_completes_verbs_and_options(bare: Cli) -> None:
-    """Verbs, options and their values are offered, without any certificate."""
-    assert completions(bare, "bash", "st") == ["plain,start", "plain,status", "plain,stop"]
-    assert completions(bare, "bash", "output", "--ty") == ["plain,--type"]
-    assert completions(bare, "bash", "output", "--type", "std") == ["plain,stdout", "plain,stderr"]
-
-
-@pytest.mark.parametrize("option", ["--ca", "--cert", "--key", "--config"])
-def test_the_shell_completes_file_names(bare: Cli, option: str) -> None:
-    """Where a file is due, the shell is told to offer its own names."""
-    assert completions(bare, "bash", option, "cl") == ["file,cl"]
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_shell_completes_recent_ids(jobby: Cli, shell: str) -> None:
-    """Ids of jobs started from here are offered, the last first, and those that fit."""
-    ids = [jobby("start", command).out.decode().split()[-1] for command in ("one", "two")]
-    offered = "\n".join(completions(jobby, shell, "status", ""))
-    assert offered.index(ids[1]) < offered.index(ids[0])
-    assert ids[0] not in "\n".join(completions(jobby, shell, "stop", ids[1][:12]))
-
-
-def test_completion_is_silent_when_it_cannot_know(bare: Cli, jobby: Cli) -> None:
-    """No certificate, a damaged list: nothing is offered, and the line isn't spoilt."""
-    jobby.recent.parent.mkdir(parents=True)
-    jobby.recent.write_text("damaged")
-    assert completions(jobby, "bash", "status", "") == []
-    (bare.folder / "client.key").unlink()
-    assert completions(bare, "bash", "status", "") == []
-
-
-def test_the_completion_script_works_in_bash(jobby: Cli, tmp_path: Path) -> None:
-    """A real bash takes the script and completes with it."""
-    job_id = jobby("start", "one").out.decode().split()[-1]
-    bin_ = tmp_path / "bin"
-    bin_.mkdir()
-    (bin_ / "jobby").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m jobby_cli "$@"\n')
-    (bin_ / "jobby").chmod(0o755)
-    script = (
-        'eval "$(jobby completion bash)"; COMP_WORDS=(jobby status ""); COMP_CWORD=2;'
-        '_jobby_completion jobby; printf "%s\\n" "${COMPREPLY[@]}"'
-    )
-    env = jobby.environment() | {"PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=jobby.folder,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == f"{job_id}\n"
 
 
 def test_it_runs_the_same_from_a_program(jobby: Cli, peer: Peer) -> None:
