@@ -29,13 +29,17 @@ settings.load_profile("jobby")
 
 @pytest.fixture(scope="session", autouse=True)
 def heard() -> Iterator[None]:
-    """Lets ctrl-c reach the commands under test.
+    """Lets ctrl-c and SIGHUP reach the commands under test.
 
-    A shell starts what it runs in the background with SIGINT ignored, and that is
-    inherited (signal(7)); a handler of Python's own becomes the default in a child.
+    A shell starts what it runs in the background with SIGINT ignored, nohup with SIGHUP, and that
+    is inherited (signal(7)); a handler of Python's own becomes the default in a child.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hangup = signal.getsignal(signal.SIGHUP)
+    if hangup is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
     yield
+    signal.signal(signal.SIGHUP, hangup)
     signal.signal(signal.SIGINT, before)
 
 

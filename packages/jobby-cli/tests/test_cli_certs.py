@@ -262,9 +262,9 @@ def test_a_replacement_that_fails_midway_costs_nothing(
     assert contents(bare.folder) == before
 
 
-@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_does_not_cut_a_replacement(bare: Cli, number: str, code: int) -> None:
-    """Ctrl-c or SIGTERM while files are being replaced is heard when all of them are new."""
+    """A signal while files are being replaced is heard when all of them are new."""
     assert bare("certs", "init").code == 0
     before = contents(bare.folder)
     kill = f"os.kill(os.getpid(), signal.{number})"
@@ -518,17 +518,20 @@ class TestSamples:
         assert "published sample" in done.err
 
 
-def test_a_signal_leaves_nothing_behind(bare: Cli) -> None:
-    """SIGTERM between two files: those that were written go again."""
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_leaves_nothing_behind(bare: Cli, number: str, code: int) -> None:
+    """A signal between two files: those that were written go again, also if it comes twice."""
     program = (
         "import os, signal, sys\n"
         "def stop(event, args):\n"
-        "    if event == 'open' and str(args[0]).endswith('server.key') and args[2] & os.O_CREAT:\n"
-        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    file = str(args[0]) if args else ''\n"
+        "    made = event == 'open' and file.endswith('server.key') and args[2] & os.O_CREAT\n"
+        "    if made or (event == 'os.remove' and file.endswith('ca.key')):\n"
+        f"        os.kill(os.getpid(), signal.{number})\n"
         "sys.addaudithook(stop)\n"
         "from jobby_cli.main import main\n"
         "sys.exit(main())\n"
     )
     done = bare("certs", "init", python=("-c", program))
-    assert (done.code, done.err) == (143, "")
+    assert (done.code, done.err) == (code, "")
     assert contents(bare.folder) == {}

@@ -378,11 +378,13 @@ def held_start(peer: Peer) -> tuple[threading.Event, threading.Event]:
     return asked, go
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_in_a_start_says_what_is_not_known(
     jobby: Cli, peer: Peer, number: signal.Signals, code: int
 ) -> None:
-    """A start that ctrl-c or SIGTERM ends may have started the job: that is said, with its id."""
+    """A start that a signal ends may have started the job: that is said, with its id."""
     asked, go = held_start(peer)
     with jobby.spawn("start", "x", "--request-id", "mine") as running:
         assert asked.wait(DEADLINE_SECONDS)
@@ -394,17 +396,18 @@ def test_a_signal_in_a_start_says_what_is_not_known(
 
 
 def test_a_signal_that_was_ignored_stays_ignored(jobby: Cli, peer: Peer) -> None:
-    """What a parent has SIGTERM ignored for, as for SIGINT, is not ended by it."""
+    """What a parent has a signal ignored for, as nohup has SIGHUP, is not ended by it."""
     asked, go = held_start(peer)
     ignoring = (
         "import os, signal, sys\n"
-        "for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)\n"
+        "for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):\n"
+        "    signal.signal(number, signal.SIG_IGN)\n"
         "os.execv(sys.executable, [sys.executable, '-m', 'jobby_cli', *sys.argv[1:]])"
     )
     with jobby.spawn("start", "x", python=("-c", ignoring)) as running:
         assert asked.wait(DEADLINE_SECONDS)
-        running.send(signal.SIGINT)
-        running.send(signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            running.send(number)
         go.set()
         done = running.end()
     assert (done.code, done.err) == (0, "")

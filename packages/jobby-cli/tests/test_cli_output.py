@@ -143,15 +143,18 @@ def test_ctrl_c_works_while_the_reader_stands_still(jobby: Cli, peer: Peer) -> N
     assert done.code == 130
 
 
-def test_sigterm_ends_it_and_the_job_runs_on(jobby: Cli, peer: Peer) -> None:
-    """SIGTERM: 143 as shells have it, no traceback, the stream let go, no stop sent."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_it_and_the_job_runs_on(
+    jobby: Cli, peer: Peer, number: signal.Signals, code: int
+) -> None:
+    """The exit code is as shells have it, no traceback, the stream let go, no stop sent."""
     Held(peer, b"working\n")
     with jobby.spawn("output", JOB) as running:
         assert running.out
         running.out.until(b"working")
-        running.send(signal.SIGTERM)
+        running.send(number)
         done = running.end()
-    assert (done.code, done.err) == (143, "")
+    assert (done.code, done.err) == (code, "")
     assert peer.servicer.ended.wait(DEADLINE_SECONDS)
     assert not peer.servicer.stops
 

@@ -49,15 +49,19 @@ def occupy_standard_descriptors() -> None:
             os.open(os.devnull, os.O_RDONLY)
 
 
-def end_by_sigterm() -> None:
-    """Makes SIGTERM end the process orderly, so that half-written files are removed.
+def end_by_signals() -> None:
+    """Makes SIGTERM and SIGHUP end the process orderly, so that half-written files are removed.
 
-    Not if it is ignored: that was meant for what the process does, too.
+    Not those that are ignored: that was meant for what the process does, too (nohup(1)).
     """
+    heard = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
 
-    def on_sigterm(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
         del frame
+        # Whoever closes a terminal may send it twice, and the second would cut the tidying up.
+        for each in heard:
+            signal.signal(each, signal.SIG_IGN)
         raise SystemExit(128 + number)
 
-    if signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:
-        signal.signal(signal.SIGTERM, on_sigterm)
+    for number in heard:
+        signal.signal(number, on_signal)

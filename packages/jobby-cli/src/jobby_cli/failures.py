@@ -17,7 +17,6 @@ EX_LIMIT: Final = 75
 EX_REFUSED: Final = 77
 EX_CONFIG: Final = 78
 EX_INTERRUPTED: Final = 130
-EX_TERMINATED: Final = 143
 
 # The numbers are those of sysexits.h where it has one for the case.
 _EXIT_CODES: Final[dict[type[errors.JobbyClientError], int]] = {

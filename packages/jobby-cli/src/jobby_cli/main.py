@@ -35,7 +35,7 @@ and JOBBY_CONFIG, then from the config file (server = "…", ca = "…").
 Exit codes: 0 all is well, 64 usage, 65 the command cannot be started,
 66 no such job, 69 server unavailable or output cut short, 70 a defect,
 74 output lost or not writable, 75 the server is at a limit, 77 refused,
-78 bad local configuration, 130 ctrl-c, 143 SIGTERM.
+78 bad local configuration, 129 SIGHUP, 130 ctrl-c, 143 SIGTERM.
 \b
 Example:  jobby start echo hello  &&  jobby output
 """
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     environment.occupy_standard_descriptors()
     environment.adopt()
-    environment.end_by_sigterm()
+    environment.end_by_signals()
     try:
         if instruction := os.environ.get(COMPLETE_VARIABLE):
             return shell_complete(jobby, {}, "jobby", COMPLETE_VARIABLE, instruction)

@@ -8,7 +8,7 @@ import uuid
 import click
 
 from jobby_cli.arguments import command_line
-from jobby_cli.failures import EX_INTERRUPTED, EX_TERMINATED, EX_UNAVAILABLE, CommandError
+from jobby_cli.failures import EX_INTERRUPTED, EX_UNAVAILABLE, CommandError
 from jobby_cli.options import read_by
 from jobby_cli.quantities import size, some_seconds
 from jobby_cli.session import Session
@@ -95,10 +95,10 @@ def start(
         except UnknownStartError as error:
             text = f"cannot {error.action}: {error.cause}; the job may have been started; {again}"
             raise CommandError(text, EX_UNAVAILABLE) from None
-        except (KeyboardInterrupt, SystemExit) as error:  # ctrl-c, SIGTERM
+        except (KeyboardInterrupt, SystemExit) as error:  # ctrl-c; SIGTERM or SIGHUP
             text = f"interrupted before the server answered; the job may have been started; {again}"
-            exit_code = EX_INTERRUPTED if isinstance(error, KeyboardInterrupt) else EX_TERMINATED
-            raise CommandError(text, exit_code) from None
+            exit_code = error.code if isinstance(error, SystemExit) else EX_INTERRUPTED
+            raise CommandError(text, int(exit_code or 0)) from None
         try:
             # Before the line: whoever reads it may at once ask for "the last one".
             session.recent.add(scope, job_id, command)
