@@ -110,6 +110,17 @@ def test_the_public_names_of_the_client() -> None:
         jobby_client.Nonsense  # noqa: B018 - the access itself is what must fail
 
 
+@pytest.mark.parametrize(
+    "page", [[], *([verb] for verb in VERBS), ["certs", "init"], ["certs", "client"]]
+)
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_help_is_shown_in_any_encoding(bare: Cli, page: list[str], encoding: str) -> None:
+    """A terminal that knows few characters shows all of every page."""
+    done = bare(*page, "--help", env={"PYTHONIOENCODING": encoding})
+    assert (done.code, done.err) == (0, "")
+    assert done.out.decode("ascii") == bare(*page, "--help").out.decode()
+
+
 @pytest.mark.parametrize("verb", ["start", "status", "output", "stop"])
 def test_help_shows_an_example(bare: Cli, verb: str) -> None:
     """Each verb's help has a line that can be typed."""

@@ -30,7 +30,7 @@ from jobby_client.errors import JobbyClientError
 _VERBS: Final = ("start", "status", "output", "stop", "certs", "completion")
 _EPILOG: Final = """\b
 Each option is also taken from JOBBY_SERVER, JOBBY_CA, JOBBY_CERT, JOBBY_KEY
-and JOBBY_CONFIG, then from the config file (server = "…", ca = "…").
+and JOBBY_CONFIG, then from the config file (server = "...", ca = "...").
 \b
 Exit codes: 0 all is well, 64 usage, 65 the command cannot be started,
 66 no such job, 69 server unavailable or output cut short, 70 a defect,
