@@ -178,6 +178,15 @@ def test_something_else_listens(jobby: Cli) -> None:
     assert f"what listens at {address} doesn't speak TLS" in done.err
 
 
+@pytest.mark.parametrize("read", [1 << 16, 1])  # what is left unread makes the end a reset
+def test_who_closes_at_once_may_be_asked_again(jobby: Cli, read: int) -> None:
+    """A server that is starting, ending or full takes the connection and lets it go: 69."""
+    with listening(lambda connection: connection.recv(read)) as address:
+        done = jobby("--server", address, "status", JOB)
+    assert done.code == 69
+    assert f"{address} closes the connection at once; it may be starting" in done.err
+
+
 def test_a_server_of_tls_1_2_is_told(jobby: Cli, ca: Authority, tmp_path: Path) -> None:
     """Less than TLS 1.3 is never spoken: 69, and why."""
     leaf = ca.server()

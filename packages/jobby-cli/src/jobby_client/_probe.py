@@ -79,10 +79,11 @@ def _shake_hands(connection: socket.socket, address: Address, credentials: Crede
         return _untrusted(error, address, credentials.name("ca"))
     except TimeoutError:
         return _not_jobby(address, "doesn't answer as a TLS server does")
-    except ssl.SSLError as error:
-        reason = (error.reason or str(error)).replace("_", " ").lower()
-        return _not_jobby(address, f"doesn't speak TLS 1.3 ({reason})")
-    except OSError:
+    except OSError as error:
+        # That there is no more is an SSLError, too; how else it ends is up to the kernel.
+        if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
+            reason = (error.reason or str(error)).replace("_", " ").lower()
+            return _not_jobby(address, f"doesn't speak TLS 1.3 ({reason})")
         return Finding(
             Verdict.NO_SERVER,
             f"{address} closes the connection at once",
