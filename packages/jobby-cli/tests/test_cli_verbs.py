@@ -197,6 +197,7 @@ def test_the_command_arrives_as_it_was_typed(
         (["start"], "no command"),
         (["start", b"x\xff"], "UTF-8"),
         (["stop"], "Missing argument"),
+        (["completion"], "Choose from: bash, zsh, fish; see jobby completion --help"),
         (["stop", "nonsense"], "not a job's id"),
         (["status", "--server", "x:1"], "before the verb"),
         (["status", "one", "two"], "unexpected extra argument"),

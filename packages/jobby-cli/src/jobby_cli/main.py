@@ -171,7 +171,8 @@ def _usage(error: click.UsageError) -> str:
     """Returns the sentence for a command line that makes no sense."""
     path = error.ctx.command_path if error.ctx else "jobby"
     verb = path.removeprefix("jobby").strip()
-    text = error.format_message().rstrip(".")
+    # click puts each of the choices on a line of its own.
+    text = error.format_message().rstrip(".").replace("\n\t", " ")
     option = getattr(error, "option_name", None) or ""
     ways_out = []
     if verb == "start" and isinstance(error, click.NoSuchOption | click.BadOptionUsage):
