@@ -22,7 +22,7 @@ _ARGUMENTS: Final = (
     ("grpc.min_reconnect_backoff_ms", _CONNECT_MS),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    # Chunks are some 100 KiB; nothing of the contract comes near.
+    # A message of output carries 1 MiB at most; nothing else of the contract comes near.
     ("grpc.max_receive_message_length", 4 << 20),
     # A proxy in the environment is there for the web, and localhost is never behind one.
     ("grpc.enable_http_proxy", 0),

@@ -21,7 +21,6 @@ from jobby_client.output import OutputStream
 from jobby_client.status import Status, Stream
 from jobby_proto.v1 import jobby_pb2, jobby_pb2_grpc
 
-DEFAULT_ADDRESS: Final = "localhost:50051"
 CALL_SECONDS: Final = 30.0
 RECONNECT_SECONDS: Final = 60.0
 
