@@ -56,6 +56,15 @@ def test_the_config_file_is_named_by_flag_or_environment(tmp_path: Path, config:
     assert str(load(NOTHING, str(tmp_path / "two"), environment).address) == "two:1"
 
 
+@pytest.mark.parametrize("option", ["--server", "--ca", "--cert", "--key", "--config"])
+def test_an_empty_value_is_no_value_left_out(jobby: Cli, peer: Peer, option: str) -> None:
+    """A variable in a script that happens to be empty is told, and not passed over."""
+    done = jobby(option, "", "start", "x")
+    assert done.code == (64 if option == "--server" else 78)
+    assert option in done.err
+    assert not peer.servicer.starts
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

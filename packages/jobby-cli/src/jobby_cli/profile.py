@@ -118,6 +118,9 @@ def _address(setting: Setting) -> Address:
 
 
 def _read_config(config: str | None, environment: Mapping[str, str]) -> Mapping[str, Setting]:
+    if config == "":
+        text = "cannot use the config file '' (named by --config): no file is called so; name one"
+        raise CommandError(text, EX_CONFIG)
     named = config or environment.get("JOBBY_CONFIG")
     path = Path(named) if named else _default_config(environment)
     start = f"cannot use the config file {path}"
