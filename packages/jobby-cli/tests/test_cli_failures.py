@@ -374,6 +374,16 @@ def test_say_survives_a_closed_stderr(jobby: Cli) -> None:
     assert (done.code, done.out) == (64, b"")
 
 
+def test_a_missing_verb_is_told_by_the_exit_code_alone_if_need_be(jobby: Cli) -> None:
+    """Where the help for it cannot be written, the exit code still tells."""
+    full = (
+        "import os, sys; os.dup2(os.open('/dev/full', os.O_WRONLY), 2);"
+        "os.execv(sys.executable, [sys.executable, '-m', 'jobby_cli', *sys.argv[1:]])"
+    )
+    for words in ([], ["certs"]):
+        assert jobby(*words, python=("-c", full)).code == 64
+
+
 def held_start(peer: Peer) -> tuple[threading.Event, threading.Event]:
     """Has the peer answer no start before the second event; the first tells that one was asked."""
     asked, go = threading.Event(), threading.Event()

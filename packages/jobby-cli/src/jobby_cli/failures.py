@@ -54,5 +54,10 @@ def exit_code_of(error: errors.JobbyClientError) -> int:
 def say(text: str) -> None:
     """Writes one line to stderr, or none for an empty text; nothing in it steers a terminal."""
     if text:
-        with suppress(OSError):  # nobody listens, and there is nobody else to tell
-            os.write(2, f"jobby: {printable(text)}\n".encode())
+        show(f"jobby: {printable(text)}\n")
+
+
+def show(page: str) -> None:
+    """Writes lines of our own to stderr, as they are."""
+    with suppress(OSError):  # nobody listens, and there is nobody else to tell
+        os.write(2, page.encode())

@@ -21,6 +21,7 @@ from jobby_cli.failures import (
     CommandError,
     exit_code_of,
     say,
+    show,
 )
 from jobby_cli.profile import DEFAULT_SERVER, SETTINGS
 from jobby_cli.session import Session
@@ -122,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted")
         return EX_INTERRUPTED
-    except Exception as error:
+    except Exception as error:  # whatever it is: a sentence and an exit code, no traceback
         if os.environ.get("JOBBY_DEBUG"):
             raise
         text, exit_code = _ending(error)
@@ -149,7 +150,7 @@ def _ending(error: Exception) -> tuple[str, int]:
         case ReaderGoneError():
             return "", 0  # as with `jobby output | head`: who read has seen enough
         case click.exceptions.NoArgsIsHelpError():
-            click.echo(error.format_message(), err=True)
+            show(f"{error.format_message()}\n")
             return "", EX_USAGE
         case click.UsageError():
             return _usage(error), EX_USAGE
