@@ -98,7 +98,9 @@ class _EndReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EndReason.V
     was damaged. Nothing of it runs any more.
     """
     END_REASON_NOT_STARTED: _EndReason.ValueType  # 8
-    """The server was ended while it was about to start it: it never ran."""
+    """It could not be started, or the server was ended while it was about to: it never ran. No server
+    has sent this so far: the first is an error of StartJob, and either leaves no job.
+    """
 
 class EndReason(_EndReason, metaclass=_EndReasonEnumTypeWrapper):
     """Why a job ended. Finer than Status, which stays as it is."""
@@ -122,7 +124,9 @@ END_REASON_LOST: EndReason.ValueType  # 7
 was damaged. Nothing of it runs any more.
 """
 END_REASON_NOT_STARTED: EndReason.ValueType  # 8
-"""The server was ended while it was about to start it: it never ran."""
+"""It could not be started, or the server was ended while it was about to: it never ran. No server
+has sent this so far: the first is an error of StartJob, and either leaves no job.
+"""
 Global___EndReason: _TypeAlias = EndReason  # noqa: Y015
 
 class _OutputType:
