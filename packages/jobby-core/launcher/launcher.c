@@ -169,8 +169,8 @@ static int become(void *argument) {
         sigprocmask(SIG_SETMASK, &self->mask, NULL);
         execvp(self->command[0], self->command);
     }
+    *self->gave_up = true; /* before: with nobody left to report to, SIGPIPE ends this */
     report(self->report, step, errno, 0);
-    *self->gave_up = true;
     _exit(1);
 }
 

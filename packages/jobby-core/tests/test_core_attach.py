@@ -89,13 +89,16 @@ def prepare(*command):
     record = _record.Record(args, "mark", None, datetime.now(UTC))
     files = _record.create(record, close)
 
-def launch():
+def launch(*, listen=True):
     report, told = os.pipe()
+    if not listen:
+        os.close(report)
     outputs = [os.open(f"{directory}/{n}", os.O_WRONLY | os.O_CREAT) for n in ("out", "err")]
     inherited = (told, files.record, files.folder, files.outcome, files.folder, -1)
     child = _launcher._spawn(_launcher.path(), record, outputs, inherited, close)
-    step, error, pid = _launcher._read_report(report)
-    print(step.name, *[os.strerror(error)] * bool(error))
+    if listen:
+        step, error, pid = _launcher._read_report(report)
+        print(step.name, *[os.strerror(error)] * bool(error))
     os.waitpid(child, 0)
 """
 
@@ -469,22 +472,28 @@ print(Job.attach(directory).status().exit_code)
     assert run_job_script(script, spool.folder, str(args.directory)) == "STARTED\n3\n"
 
 
-def test_a_command_that_cannot_be_executed_never_ran_whoever_died_first(spool: Spool) -> None:
-    """Also where its starter was killed before it could take the record away again."""
+@pytest.mark.parametrize(
+    ("listen", "told"), [("True", "EXEC No such file or directory\n"), ("False", "")]
+)
+def test_a_command_that_cannot_be_executed_never_ran_whoever_died_first(
+    spool: Spool, listen: str, told: str
+) -> None:
+    """Also where its starter was killed before it could take the record away, or be told."""
     args = record_args(spool, "exit 3")
     script = (
         LATE_LAUNCHER
         + """
 prepare("/nowhere/command")
-launch()
+launch(listen=sys.argv[3] == "True")
+print(os.path.exists(f"{directory}/outcome"))
 try:
     Job.attach(directory)
 except NotStartedError:
     print("never")
 """
     )
-    assert run_job_script(script, spool.folder, str(args.directory)) == (
-        "EXEC No such file or directory\nnever\n"
+    assert run_job_script(script, spool.folder, str(args.directory), listen) == (
+        f"{told}False\nnever\n"
     )
 
 
