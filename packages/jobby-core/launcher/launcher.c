@@ -349,9 +349,10 @@ static bool is_cut_short(int fd) { return size_of(fd) > 0 && has_no_room(fd); }
 
 static bool disk_is_full(void) { return is_cut_short(STDOUT_FILENO) || is_cut_short(STDERR_FILENO); }
 
-/* As far as can be told at the end: who has written nothing may have tried to. */
+/* As far as can be told at the end: who has written nothing to standard output may have tried
+ * to, whatever it has said on standard error. An empty standard error tells nothing. */
 static bool disk_was_full(void) {
-    return disk_is_full() || (outputs_size() == 0 && has_no_room(STDOUT_FILENO));
+    return has_no_room(STDOUT_FILENO) || is_cut_short(STDERR_FILENO);
 }
 
 /* Looks at what was written, then waits a little before it asks to be told again: a watch

@@ -257,6 +257,18 @@ def test_a_full_disk_that_a_job_ignores_is_told_all_the_same(
     assert (state in ("COMPLETED", "STOPPED"), reason) == (True, "DISK_FULL")
 
 
+def test_an_output_that_is_empty_on_a_full_disk_is_told_whatever_the_other_one_holds(
+    own_mounts: list[str], tmp_path: Path
+) -> None:
+    """A warning has found its block, and then nothing of the output did: 0 alone would lie."""
+    script = (
+        'command = f"echo warning >&2; cat /dev/zero 2>/dev/null >{folder}/filler;"\n'
+        'command += "echo lost 2>/dev/null; exit 0"\n'
+    ) + DISK_FULL
+    found = run_job_script(script, tmp_path, before=own_mounts).splitlines()
+    assert found[:2] == ["COMPLETED DISK_FULL 0", "True"]
+
+
 def test_a_disk_that_somebody_else_fills_costs_no_job_that_has_room(
     own_mounts: list[str], tmp_path: Path
 ) -> None:
