@@ -138,6 +138,21 @@ def test_killing_the_launcher_kills_the_job_and_says_that_the_end_is_lost(spool:
     assert read_all(job.stdout()) == b"".join(b"%d\n" % pid for pid in found)
 
 
+def test_who_holds_a_killed_launchers_pipe_open_keeps_nobody_waiting(spool: Spool) -> None:
+    """As a child does that another thread forked during the start: every job's end is noticed."""
+    job = spool.start("sleep", "1000")
+    launcher = parent_of(job.pid)
+    ends = [fd for fd in Path(f"/proc/{launcher}/fd").iterdir() if os.readlink(fd)[:5] == "pipe:"]
+    assert len(ends) == 1
+    held = os.open(ends[0], os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.kill(launcher, signal.SIGKILL)
+        assert job.wait(DEADLINE_SECONDS).reason is Reason.LOST
+        assert spool.shell("exit 3").wait(DEADLINE_SECONDS).exit_code == 3
+    finally:
+        os.close(held)
+
+
 def test_a_job_that_nobody_can_reach_any_more_is_ended(tmp_path: Path) -> None:
     """Without a record it dies with who started it, however that dies; so does all of it."""
     script = """

@@ -140,9 +140,11 @@ class LaunchedProcess:
 
     def _told(self) -> Ending | None:
         """Returns how the job ended, by what is open already: there may be no descriptor left."""
-        # The launcher has ended, and with it the only writer: this doesn't block.
         with suppress(OSError, ValueError):
             if self._report is not None:
+                # The launcher has ended, and with it as a rule the only writer. A child that was
+                # forked at the wrong moment may hold that end, too, and wrote nothing.
+                os.set_blocking(self._report, False)
                 return _outcome.parse(os.read(self._report, 4096))
             if self._outcome is not None:
                 return _outcome.parse(_outcome.read_held(self._outcome))
