@@ -168,6 +168,37 @@ os.waitpid(child, 0)
     until(lambda: cgroups_of(mark) == [], "its cgroup is gone, too")
 
 
+def test_a_forked_child_keeps_no_job_that_its_parent_alone_could_reach(tmp_path: Path) -> None:
+    """It shares what was open, and can do nothing with the job: that ends with who started it."""
+    script = """
+import socket
+warnings.simplefilter("ignore", DeprecationWarning)  # of fork(2) in a program with threads
+ours, its = socket.socketpair()
+starter = os.fork()
+if starter == 0:
+    job = Job.start(args("sleep", "1000"))
+    if os.fork() == 0:
+        ours.close()
+        its.sendall(b"%d" % job.pid)
+        its.recv(1)
+        its.sendall(b"still there")
+        os._exit(0)
+    signal.pause()
+main = int(ours.recv(10))
+os.kill(starter, signal.SIGKILL)
+os.waitpid(starter, 0)
+deadline = time.monotonic() + 30
+while is_running(main):
+    assert time.monotonic() < deadline, "the job runs on"
+    time.sleep(0.002)
+ours.sendall(b"x")
+print(ours.recv(20))
+for end in (ours, its):
+    end.close()
+"""
+    assert run_job_script(script, tmp_path) == "b'still there'\n"
+
+
 def test_signals_meant_for_the_job_do_not_end_its_launcher(spool: Spool) -> None:
     """Neither a closed terminal nor a polite kill of everything loses an outcome."""
     gate = spool.gate()

@@ -6,7 +6,7 @@ import threading
 from contextlib import suppress
 from typing import Final
 
-from jobby_core import _cgroup, _outcome
+from jobby_core import _cgroup, _outcome, _pipe
 from jobby_core._pidfd import has_ended, wait_for
 from jobby_core._record import Record
 from jobby_core._stragglers import kill_marked
@@ -42,7 +42,7 @@ class LaunchedProcess:
             pid: the main process's id.
             pidfd: the launcher's.
             launcher: the launcher's id.
-            report: the pipe to it; none if it is not a child of this process.
+            report: its end of `_pipe`; none if it is not a child of this process.
             outcome: then what it writes the outcome to, held open; none if that was taken away.
         """
         self.pid = pid
@@ -151,6 +151,8 @@ class LaunchedProcess:
         return None
 
     def _close_descriptors(self) -> None:
-        for fd in (self.pidfd, self._report, self._outcome):
-            if fd is not None:
-                os.close(fd)
+        os.close(self.pidfd)
+        if self._report is not None:
+            _pipe.close(self._report)
+        if self._outcome is not None:
+            os.close(self._outcome)

@@ -16,7 +16,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Final
 
-from jobby_core import _cgroup, _record
+from jobby_core import _cgroup, _pipe, _record
 from jobby_core._diagnosis import start_error
 from jobby_core._launched import SIGNALS, LaunchedProcess
 from jobby_core._limits import limit_error
@@ -110,15 +110,15 @@ def start(
             record_fd, folder_fd, outcome_fd = files.record, files.folder, files.outcome
         try:
             watches = _open_folders(args, folder_fd, always)
-            report, told = os.pipe2(os.O_CLOEXEC)
+            report, told = _pipe.open_pipe()
         except OSError as error:
             raise start_error(args, error) from error
-        on_error.callback(os.close, report)
+        on_error.callback(_pipe.close, report)
         inherited = (told, record_fd, folder_fd, outcome_fd, *watches)
         try:
             child = _spawn(program, record, (stdout_fd, stderr_fd), inherited, always)
         finally:
-            os.close(told)
+            _pipe.close(told)
         step, error_number, pid = _read_report(report)
         if step is not _Step.STARTED:
             _reap(child)
