@@ -431,8 +431,9 @@ static void watch_over(struct launcher *self, const sigset_t *signals, siginfo_t
                                         : sigtimedwait(signals, &told, &rest);
         if (signum == ASK) ask_job(self);
         if (signum == KILL) kill_job(self, "stopped");
-        if (signum == GONE && is_starter_gone(self)) kill_job(self, "stopped");
-        if (signum == WRITTEN || signum == SIGIO) self->written = true; /* SIGIO: queue full */
+        /* SIGIO comes for both where their own signals cannot be queued (fcntl(2), F_SETSIG). */
+        if ((signum == GONE || signum == SIGIO) && is_starter_gone(self)) kill_job(self, "stopped");
+        if (signum == WRITTEN || signum == SIGIO) self->written = true;
         if (signum == SIGCHLD) {
             /* Descendants that were inherited and ended by themselves. */
             siginfo_t each = {0};

@@ -168,14 +168,23 @@ os.waitpid(child, 0)
     until(lambda: cgroups_of(mark) == [], "its cgroup is gone, too")
 
 
-def test_a_forked_child_keeps_no_job_that_its_parent_alone_could_reach(tmp_path: Path) -> None:
-    """It shares what was open, and can do nothing with the job: that ends with who started it."""
+@pytest.mark.parametrize("signals", ["as ever", "none may be queued"])
+def test_a_forked_child_keeps_no_job_that_its_parent_alone_could_reach(
+    tmp_path: Path, signals: str
+) -> None:
+    """It shares what was open, and can do nothing with the job: that ends with who started it.
+
+    Also where the kernel tells the launcher by a plain SIGIO, because the user's queue of
+    signals is full (RLIMIT_SIGPENDING).
+    """
     script = """
-import socket
+import resource, socket
 warnings.simplefilter("ignore", DeprecationWarning)  # of fork(2) in a program with threads
 ours, its = socket.socketpair()
 starter = os.fork()
 if starter == 0:
+    if sys.argv[2] == "none may be queued":
+        resource.setrlimit(resource.RLIMIT_SIGPENDING, (0, 0))
     job = Job.start(args("sleep", "1000"))
     if os.fork() == 0:
         ours.close()
@@ -196,7 +205,7 @@ print(ours.recv(20))
 for end in (ours, its):
     end.close()
 """
-    assert run_job_script(script, tmp_path) == "b'still there'\n"
+    assert run_job_script(script, tmp_path, signals) == "b'still there'\n"
 
 
 def test_signals_meant_for_the_job_do_not_end_its_launcher(spool: Spool) -> None:
