@@ -431,6 +431,39 @@ def test_a_start_that_fails_leaves_no_record(spool: Spool) -> None:
     assert Job.start(args).wait(DEADLINE_SECONDS).exit_code == 3
 
 
+def test_a_start_that_is_interrupted_leaves_nothing(spool: Spool) -> None:
+    """A ctrl-c while the command is executed: no process, no record, no output, no descriptor."""
+    script = """
+from jobby_core import _launcher
+directory, gate = sys.argv[2:]
+arguments = JobArgs("sh", ["-c", 'echo $$ > "$1"; exec sleep 1000', "sh", gate],
+                    stdout_path=f"{directory}/out", stderr_path=f"{directory}/err",
+                    directory=directory)
+
+def interrupted(report):
+    global main
+    with open(gate) as file:
+        main = int(file.readline())
+    raise KeyboardInterrupt
+
+_launcher._read_report = interrupted
+before = os.listdir("/proc/self/fd")
+try:
+    Job.start(arguments)
+except KeyboardInterrupt:
+    print(is_running(main), os.listdir(directory), os.listdir("/proc/self/fd") == before)
+try:
+    os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+    print("no child")
+"""
+    folder, gate = spool.path(".record"), spool.gate()
+    folder.mkdir()
+    assert run_job_script(script, spool.folder, str(folder), gate.path) == (
+        "False [] True\nno child\n"
+    )
+
+
 def test_a_start_that_was_cut_short_never_happens(spool: Spool) -> None:
     """Who finds the record of a job that no launcher took makes sure that none ever will."""
     args = record_args(spool, "exit 3")

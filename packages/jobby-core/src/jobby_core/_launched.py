@@ -84,10 +84,16 @@ class LaunchedProcess:
         self.close()
 
     def release(self) -> None:
-        """Lets go of a job that another process started; it runs on."""
+        """Frees what is held for a job here; one that runs runs on."""
         with self._lock:
+            if self._closed:
+                return  # by the reaper, which had it already when a start was interrupted
             self._closed = True
-        self._close_descriptors()
+        os.close(self.pidfd)
+        if self._report is not None:
+            _pipe.close(self._report)
+        if self._outcome is not None:
+            os.close(self._outcome)
 
     def reap(self) -> Ending | None:
         """Returns how the job ended; None if the launcher has not ended. Only for the reaper."""
@@ -112,9 +118,7 @@ class LaunchedProcess:
         """Reaps the launcher, and frees all that was held for it."""
         with suppress(OSError):  # another process's child, or no pidfd (see _open_pidfd)
             os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
-        with self._lock:
-            self._closed = True
-        self._close_descriptors()
+        self.release()
         if not self._lost:
             return
         if self._record.cgroup is not None:
@@ -149,10 +153,3 @@ class LaunchedProcess:
             if self._outcome is not None:
                 return _outcome.parse(_outcome.read_held(self._outcome))
         return None
-
-    def _close_descriptors(self) -> None:
-        os.close(self.pidfd)
-        if self._report is not None:
-            _pipe.close(self._report)
-        if self._outcome is not None:
-            os.close(self._outcome)

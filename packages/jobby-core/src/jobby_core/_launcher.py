@@ -117,17 +117,16 @@ def start(
         inherited = (told, record_fd, folder_fd, outcome_fd, *watches)
         try:
             child = _spawn(program, record, (stdout_fd, stderr_fd), inherited, always)
+            # Also at a ctrl-c during the wait below: the job would run on, and its record is gone.
+            on_error.callback(_end_launcher, child)
         finally:
             _pipe.close(told)
         step, error_number, pid = _read_report(report)
         if step is not _Step.STARTED:
-            _reap(child)
             raise _start_error(args, step, error_number)
         try:
             pidfd = _open_pidfd(child, report)
         except OSError as error:
-            os.kill(child, SIGNALS[signal.SIGKILL])
-            _reap(child)
             raise start_error(args, error) from error
         on_error.pop_all()
         return LaunchedProcess(record, pid, pidfd, launcher=child, report=report)
@@ -142,8 +141,12 @@ def _open_pidfd(child: int, report: int) -> int:
         return os.dup(report)
 
 
-def _reap(child: int) -> None:
-    with suppress(ChildProcessError):  # somebody else in this program did
+def _end_launcher(child: int) -> None:
+    """Ends a launcher, and its job with it, unless it has ended; reaps it."""
+    # Somebody else in this program may have waited for it: then its id may be a stranger's.
+    with suppress(ChildProcessError, ProcessLookupError):
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        os.kill(child, SIGNALS[signal.SIGKILL])
         os.waitpid(child, 0)
 
 

@@ -86,7 +86,7 @@ class Job:
             job = cls(args, outputs, started_at)
             try:
                 job._watch(process, f"start {args.command!r}")
-            except (LimitError, StartError):
+            except BaseException:  # a ctrl-c, too
                 process.abandon()
                 if args.directory is not None:
                     _record.remove(os.fspath(args.directory))
