@@ -23,6 +23,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <poll.h>
 #include <sched.h>
 #include <linux/sched.h>
@@ -181,11 +182,18 @@ static void make_cgroup(struct launcher *self) {
     if (self->cgroup < 0) rmdir(self->cgroup_path);
 }
 
+static int remove_folder(const char *path, const struct stat *status, int kind, struct FTW *at) {
+    (void)status, (void)at;
+    if (kind == FTW_DP) rmdir(path);
+    return 0;
+}
+
 static void remove_cgroup(struct launcher *self) {
     if (self->cgroup < 0) return;
     close(self->cgroup);
     self->cgroup = -1;
-    rmdir(self->cgroup_path);
+    /* The job may have made others below it, as one does that runs jobs itself. */
+    if (rmdir(self->cgroup_path) < 0) nftw(self->cgroup_path, remove_folder, 64, FTW_DEPTH | FTW_PHYS);
 }
 
 /* As vfork(2): this returns when the child has executed the command or given up. The child is
@@ -394,13 +402,11 @@ static void record(const struct launcher *self, const siginfo_t *info) {
              (long long)used.ru_utime.tv_sec * 1000000 + used.ru_utime.tv_usec,
              (long long)used.ru_stime.tv_sec * 1000000 + used.ru_stime.tv_usec, used.ru_maxrss,
              (unsigned long long)size_of(STDOUT_FILENO), (unsigned long long)size_of(STDERR_FILENO));
-    if (self->folder >= 0) {
+    if (self->folder >= 0 && put_outcome(self->outcome, text)) {
         /* To the disk before it gets its name: half an outcome is never seen. */
-        if (put_outcome(self->outcome, text)) {
-            fsync(self->outcome);
-            (void)!renameat(self->folder, "outcome.new", self->folder, "outcome");
-            fsync(self->folder);
-        }
+        fsync(self->outcome);
+        (void)!renameat(self->folder, "outcome.new", self->folder, "outcome");
+        fsync(self->folder);
     }
     write_all(self->report, text, strlen(text));
 }
@@ -425,10 +431,9 @@ static void watch_over(struct launcher *self, const sigset_t *signals, siginfo_t
             continue;
         }
         if (self->look_at_ms && self->look_at_ms < until) until = self->look_at_ms;
-        siginfo_t told;
         struct timespec rest = {(time_t)((until - now) / 1000), (until - now) % 1000 * 1000000};
-        int signum = until == INT64_MAX ? sigwaitinfo(signals, &told)
-                                        : sigtimedwait(signals, &told, &rest);
+        int signum = until == INT64_MAX ? sigwaitinfo(signals, NULL)
+                                        : sigtimedwait(signals, NULL, &rest);
         if (signum == ASK) ask_job(self);
         if (signum == KILL) kill_job(self, "stopped");
         /* SIGIO comes for both where their own signals cannot be queued (fcntl(2), F_SETSIG). */

@@ -18,7 +18,16 @@ from core_support import (
     until,
 )
 
-from jobby_core import Job, JobArgs, LauncherError, Reason, State, _launcher, launcher_available
+from jobby_core import (
+    Job,
+    JobArgs,
+    LauncherError,
+    Reason,
+    State,
+    _cgroup,
+    _launcher,
+    launcher_available,
+)
 
 # Prints its own id and those of descendants that left by every way there is: the session, the
 # parent (twice), the output; each ignores what can be ignored.
@@ -455,6 +464,28 @@ def test_a_cgroup_is_used_where_one_can_be_made_and_removed_again(spool: Spool) 
     used = lines[-1].rstrip().endswith(f"jobby-{mark_of(job)}".encode())
     assert used is bool(groups) is can_make_cgroups()
     job.stop()
+    assert [group for group in groups if os.path.exists(group)] == []
+
+
+@pytest.mark.parametrize("end", ["stopped", "lost"])
+def test_the_cgroups_that_a_job_makes_in_its_own_go_with_it(spool: Spool, end: str) -> None:
+    """With what runs in them: by the launcher, and by who finds that it was killed."""
+    if not can_make_cgroups():
+        pytest.skip("this user can make no cgroup here")
+    own = _cgroup.path_for("$JOBBY_JOB")
+    script = f'mkdir -p "{own}/a/b" "{own}/c"; sleep 1000 & echo $! >"{own}/a/b/cgroup.procs"'
+    job = spool.shell(f"{script}; echo $!; wait")
+    with job.stdout() as reader:
+        inside = int(reader.readline())
+    groups = cgroups_of(mark_of(job))
+    assert len(groups) == 1
+    assert f"jobby-{mark_of(job)}/a/b" in Path(f"/proc/{inside}/cgroup").read_text()
+    if end == "stopped":
+        job.stop()
+    else:
+        os.kill(parent_of(job.pid), signal.SIGKILL)
+        assert job.wait(DEADLINE_SECONDS).reason is Reason.LOST
+    check_gone([inside])
     assert [group for group in groups if os.path.exists(group)] == []
 
 

@@ -39,9 +39,14 @@ def kill(path: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Removes the cgroup, which is empty; one that is gone is no error."""
-    with suppress(OSError):
+    """Removes the cgroup, in which nobody is; one that is gone is no error."""
+    try:
         os.rmdir(path)
+    except OSError:
+        # The job may have made others below it, as one does that runs jobs itself.
+        for folder, _, _ in os.walk(path, topdown=False):
+            with suppress(OSError):
+                os.rmdir(folder)
 
 
 @functools.cache
