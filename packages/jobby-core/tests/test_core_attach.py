@@ -315,6 +315,45 @@ print(job.wait(30).exit_code)
     assert run_job_script(script, spool.folder, str(record), gate.path) == "6\n"
 
 
+@pytest.mark.parametrize("by", ["who started it", "who attached"])
+def test_without_a_descriptor_all_that_a_killed_launcher_leaves_is_found(
+    spool: Spool, by: str
+) -> None:
+    """Without a cgroup, one process after the other: by the one descriptor that the job held."""
+    command = """
+for _ in 1 2 3; do setsid sleep 1000 & echo $!; done
+for _ in 1 2 3; do env -i sleep 1000 & echo $!; done
+exec sleep 1000
+"""
+    script = (
+        NO_DESCRIPTORS
+        + """
+from jobby_core import _cgroup
+_cgroup.path_for = lambda mark: None
+job = Job.attach(sys.argv[2]) if sys.argv[2] else shell(sys.argv[3])
+with job.stdout() as reader:
+    strays = [int(reader.readline()) for _ in range(6)]
+deadline = time.monotonic() + 30
+for pid in (job.pid, *strays):
+    while not os.readlink(f"/proc/{pid}/exe").endswith("sleep"):
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+with open(f"/proc/{job.pid}/stat") as file:
+    launcher = int(file.read().rpartition(")")[2].split()[1])
+take_all()
+os.kill(launcher, signal.SIGKILL)
+status = job.wait(30)
+for fd in spare:
+    os.close(fd)
+print(status.reason.name, [pid for pid in strays if is_running(pid)])
+"""
+    )
+    record = ""
+    if by == "who attached":
+        record = str(start_and_die(spool, command, cgroup="without a cgroup")[0])
+    assert run_job_script(script, spool.folder, record, command) == "LOST []\n"
+
+
 def test_at_whatever_descriptor_it_runs_out_nobody_takes_a_job_for_lost(spool: Spool) -> None:
     """With none, one, two … to spare: LimitError, until the true outcome and the output come."""
     args = record_args(spool, "echo out; exit 3")

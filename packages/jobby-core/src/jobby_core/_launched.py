@@ -90,10 +90,7 @@ class LaunchedProcess:
                 return  # by the reaper, which had it already when a start was interrupted
             self._closed = True
         os.close(self.pidfd)
-        if self._report is not None:
-            _pipe.close(self._report)
-        if self._outcome is not None:
-            os.close(self._outcome)
+        self._close_told()
 
     def reap(self) -> Ending | None:
         """Returns how the job ended; None if the launcher has not ended. Only for the reaper."""
@@ -143,13 +140,25 @@ class LaunchedProcess:
         return self._launcher
 
     def _told(self) -> Ending | None:
-        """Returns how the job ended, by what is open already: there may be no descriptor left."""
+        """Returns how the job ended, by what is open already, and closes that.
+
+        There may be no descriptor left: what a lost job has left is then found by this one.
+        """
+        ending = None
         with suppress(OSError, ValueError):
             if self._report is not None:
                 # The launcher has ended, and with it as a rule the only writer. A child that was
                 # forked at the wrong moment may hold that end, too, and wrote nothing.
                 os.set_blocking(self._report, False)
-                return _outcome.parse(os.read(self._report, 4096))
-            if self._outcome is not None:
-                return _outcome.parse(_outcome.read_held(self._outcome))
-        return None
+                ending = _outcome.parse(os.read(self._report, 4096))
+            elif self._outcome is not None:
+                ending = _outcome.parse(_outcome.read_held(self._outcome))
+        self._close_told()
+        return ending
+
+    def _close_told(self) -> None:
+        if self._report is not None:
+            _pipe.close(self._report)
+        if self._outcome is not None:
+            os.close(self._outcome)
+        self._report = self._outcome = None

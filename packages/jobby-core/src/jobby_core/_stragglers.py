@@ -4,6 +4,7 @@ The pidfds it returns are those of processes that were killed but may not be gon
 when they are is the job's output complete.
 """
 
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -84,10 +85,13 @@ def _kill(pid: int, belongs: Belongs) -> int | None:
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
-        return None  # gone meanwhile; or no descriptor left to wait with
+        # Gone meanwhile; or the others have the last descriptors. When they are gone it is looked
+        # for again, as are those that could not even be looked at.
+        return None
     try:
-        # Asked again: the pidfd may be that of a stranger who got the id in between.
-        if _is_ours(pid, belongs):
+        # Asked again: the pidfd may be that of a stranger who got the id in between. If it was
+        # the last descriptor, there is none to see that with: then it is taken for the same.
+        if _is_ours(pid, belongs, unseen=True):
             if has_ended(pidfd):
                 # It has let go of the output; another's zombie may stay one for long.
                 bury([pidfd])
@@ -100,8 +104,9 @@ def _kill(pid: int, belongs: Belongs) -> int | None:
     return None
 
 
-def _is_ours(pid: int, belongs: Belongs) -> bool:
+def _is_ours(pid: int, belongs: Belongs, *, unseen: bool = False) -> bool:
+    """Tells whether a process belongs to the job; without a descriptor to look with, `unseen`."""
     try:
         return belongs(pid)
-    except OSError:
-        return False  # gone meanwhile, or another user's
+    except OSError as error:  # gone meanwhile, or another user's
+        return unseen and error.errno in (errno.EMFILE, errno.ENFILE)
