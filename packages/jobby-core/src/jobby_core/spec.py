@@ -63,10 +63,10 @@ class JobArgs:
         for name in ("cwd", "directory"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _absolute(name, getattr(self, name)))
-        _check_limit("max_output_bytes", self.max_output_bytes, 1, 2**63 - 1)
+        _check_limit("max_output_bytes", self.max_output_bytes, 1, 2**63 - 1, int)
         _check_text("label", self.label)
         # As many milliseconds as fit, and more than any clock lives.
-        _check_limit("timeout_seconds", self.timeout_seconds, 0.001, 1e12)
+        _check_limit("timeout_seconds", self.timeout_seconds, 0.001, 1e12, int, float)
         if self.env is not None:
             _check_env(self.env)
             object.__setattr__(self, "env", MappingProxyType(dict(self.env)))
@@ -101,8 +101,13 @@ def _absolute(name: str, value: str | os.PathLike[str]) -> str:
     return os.path.abspath(path)
 
 
-def _check_limit(name: str, value: float | None, least: float, most: float) -> None:
-    if value is not None and not least <= value <= most:
+def _check_limit(name: str, value: float | None, least: float, most: float, *of: type) -> None:
+    if value is None:
+        return
+    if not isinstance(value, of) or isinstance(value, bool):  # an int, too, that reads as a word
+        kinds = " or ".join(kind.__name__ for kind in of)
+        raise _invalid(name, f"it is {type(value).__name__}, not {kinds}", f"give an {kinds}")
+    if not least <= value <= most:
         raise _invalid(name, f"{value} is not between {least} and {most}", "leave it out for none")
 
 
