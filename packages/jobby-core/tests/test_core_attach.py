@@ -470,6 +470,41 @@ def test_a_start_that_fails_leaves_no_record(spool: Spool) -> None:
     assert Job.start(args).wait(DEADLINE_SECONDS).exit_code == 3
 
 
+def test_a_record_that_somebody_else_has_locked_is_said_by_name(spool: Spool) -> None:
+    """As whoever attaches does for a moment: that is no exhausted limit, and nothing is left."""
+    folder = spool.path(".record")
+    folder.mkdir()
+    script = """
+from jobby_core import RecordError, _launcher
+spawn, directory = _launcher._spawn, sys.argv[2]
+lock = (
+    "import fcntl, sys; file = open(sys.argv[1], 'r+'); fcntl.lockf(file, fcntl.LOCK_EX);"
+    "print(flush=True); input()"
+)
+
+def late(*arguments):
+    # By another process: this one's own locks would be let go of when it closes the file.
+    locker = subprocess.Popen([sys.executable, "-c", lock, f"{directory}/job"],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    locker.stdout.readline()
+    lockers.append(locker)
+    return spawn(*arguments)
+
+_launcher._spawn, lockers = late, []
+try:
+    Job.start(JobArgs("true", stdout_path=f"{directory}/out", stderr_path=f"{directory}/err",
+                      directory=directory))
+except RecordError as error:
+    print(error)
+lockers[0].communicate(b"\\n")
+print(os.listdir(directory))
+"""
+    assert run_job_script(script, spool.folder, str(folder)) == (
+        "cannot start 'true': another process holds the lock of its record; "
+        "attach to a job only when its start has returned\n[]\n"
+    )
+
+
 def test_a_start_that_is_interrupted_leaves_nothing(spool: Spool) -> None:
     """A ctrl-c while the command is executed: no process, no record, no output, no descriptor."""
     script = """

@@ -22,7 +22,7 @@ from jobby_core._launched import SIGNALS, LaunchedProcess
 from jobby_core._limits import limit_error
 from jobby_core._record import Record
 from jobby_core._stragglers import MARK
-from jobby_core.errors import JobbyError, LauncherError
+from jobby_core.errors import JobbyError, LauncherError, RecordError
 from jobby_core.spec import JobArgs
 
 _log = logging.getLogger(__name__)
@@ -251,6 +251,14 @@ def _start_error(args: JobArgs, step: _Step | None, error_number: int) -> JobbyE
     action = f"start {args.command!r}"
     if step is None:
         return LauncherError(action, "its launcher was killed", "try again")
+    if step is _Step.RECORD_LOCK and error_number in (errno.EAGAIN, errno.EACCES):
+        # fcntl(2), F_SETLK; of fork(2) the first would be a limit.
+        return RecordError(
+            action,
+            "another process holds the lock of its record",
+            "attach to a job only when its start has returned",
+            path=os.fspath(args.directory or ""),
+        )
     return limit_error(error, action) or LauncherError(
         action,
         f"its launcher failed at {step.name.lower()}: {error.strerror}",
