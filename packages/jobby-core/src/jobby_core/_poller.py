@@ -84,6 +84,8 @@ class Poller:
 
     def _nudge(self) -> None:
         """Makes the thread look again whether anybody still needs it."""
+        # Held over the write, which never blocks (EFD_NONBLOCK): the thread closes the descriptor
+        # under the lock when it ends, and its number may then be another file's.
         with self._lock:
             if self._epoll is not None:
                 os.eventfd_write(self._wake_fd, 1)

@@ -118,18 +118,11 @@ def create(record: Record, close: ExitStack) -> Files:
     return Files(record=fds[1], folder=folder, outcome=fds[0])
 
 
-def discard(directory: str) -> None:
-    """Removes the record of a job that never ran."""
-    for name in (_RECORD, _outcome.NEW):
+def remove(directory: str) -> None:
+    """Removes the record of a job that never ran, or was at once killed again."""
+    for name in (_RECORD, _outcome.NEW, _outcome.NAME):
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(directory, name))
-
-
-def remove(directory: str) -> None:
-    """Removes the record of a job that could not be started, or was at once killed again."""
-    discard(directory)
-    with suppress(FileNotFoundError):
-        os.unlink(os.path.join(directory, _outcome.NAME))
 
 
 def read(directory: str) -> tuple[Record, int]:
@@ -194,7 +187,7 @@ def fence(directory: str, record_fd: int) -> bool:
     if _outcome.main_pid(directory) is not None:
         fcntl.lockf(record_fd, fcntl.LOCK_UN)
         return False
-    discard(directory)
+    remove(directory)
     return True
 
 

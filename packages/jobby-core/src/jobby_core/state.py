@@ -93,7 +93,8 @@ class Ending:
         cause: for which reason it sent them; None if it sent none.
         disk_full: whether an output had no room for its next byte at the end.
         lost: whether the end was seen by nobody.
-        elapsed_seconds: how long the main process ran; None if not known.
+        elapsed_seconds: how long it took from the start of the main process until all of the job
+            was dead; None if not known.
         usage: what its processes used; None if not known.
         output_bytes: how long standard output and error were when all of it was dead; None if
             not known.
@@ -123,7 +124,9 @@ class Status:
             signal n has 128 + n, as in a shell.
         signal: the number of the signal that ended the process, or None.
         started_at: when the process was started (UTC).
-        ended_at: when its end was noticed (UTC); None while it runs, or if that is not known.
+        ended_at: when all of it was dead (UTC): as long after `started_at` as its launcher
+            measured, or when it was noticed if that told nothing. None while it runs, or if it
+            is not known.
         reason: why it ended; None while it runs.
         usage: what its processes used; None while it runs, or if that is not known.
     """
