@@ -1,6 +1,7 @@
 """Promises about the launcher's source: it compiles without a warning and runs without a fault."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from core_support import Spool, parent_of
 
 from jobby_core import _launcher
 
@@ -42,6 +44,15 @@ def test_the_launcher_in_use_is_small_and_static() -> None:
     assert b"/ld-" not in content  # no interpreter is asked for
     assert len(content) < 64 * 1024
     assert os.access(program, os.X_OK)
+
+
+def test_a_running_launcher_has_little_memory_of_its_own(spool: Spool) -> None:
+    """At most 100 KiB a job, of what no other process shares (proc_pid_smaps(5))."""
+    job = spool.start("sleep", "1000")
+    rollup = Path(f"/proc/{parent_of(job.pid)}/smaps_rollup").read_text(encoding="ascii")
+    private = re.findall(r"^Private_(?:Clean|Dirty): +(\d+) kB$", rollup, re.MULTILINE)
+    assert len(private) == 2
+    assert 0 < sum(map(int, private)) <= 100
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
