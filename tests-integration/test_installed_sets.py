@@ -121,8 +121,11 @@ def test_each_distribution_carries_the_licence(installed: Installed, name: str) 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_package_is_typed(installed: Installed, name: str) -> None:
-    """A wheel holds its import packages and nothing beside them, each with py.typed."""
+    """A wheel holds its import packages, each with py.typed, and beside them the server's unit."""
     with ZipFile(installed.wheels.wheel(name)) as wheel:
         files = {entry for entry in wheel.namelist() if ".dist-info/" not in entry}
-    assert {entry.split("/")[0] for entry in files} == PACKAGES_IN[name]
+    beside = {entry for entry in files if entry.split("/")[0] not in PACKAGES_IN[name]}
+    assert {entry.split("/", 1)[1] for entry in beside} == (
+        {f"data/lib/systemd/system/{name}.service"} if name == "jobby-server" else set()
+    )
     assert {f"{package}/py.typed" for package in PACKAGES_IN[name]} <= files

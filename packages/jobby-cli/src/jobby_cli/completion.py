@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import click
 from click.shell_completion import (
@@ -59,7 +59,7 @@ class WholeWords(BashComplete):
         *words, word = split_arg_string(f"{line}x")
         return words[1:], word[:-1]
 
-    def format_completion(self, item: CompletionItem[Any]) -> str:
+    def format_completion(self, item: CompletionItem) -> str:
         """Returns what is to stand in the place of the part that bash replaces."""
         word = self.get_completion_args()[1]
         # Of --type=std, click completes the value alone.
