@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ from jobby_core import (
     State,
     UnreachableJobError,
     _cgroup,
+    _reaper,
     _record,
 )
 from jobby_core._launched import LaunchedProcess
@@ -536,6 +538,60 @@ except ChildProcessError:
     assert run_job_script(script, spool.folder, str(folder), gate.path) == (
         "False [] True\nno child\n"
     )
+
+
+@pytest.mark.parametrize("launcher", [True, False])
+def test_a_start_that_is_interrupted_at_its_very_end_leaves_nothing(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, launcher: bool
+) -> None:
+    """The reaper has the job by then: it alone waits for it, and everything of it goes."""
+    if not launcher:
+        monkeypatch.setenv("JOBBY_LAUNCHER", "none")
+    watch = _reaper.watch
+
+    def interrupted(process: _reaper.Process, on_end: _reaper.OnEnd) -> None:
+        watch(process, on_end)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_reaper, "watch", interrupted)
+    for _ in range(30):
+        folder = spool.path(".record")
+        folder.mkdir()
+        args = JobArgs(
+            "sleep",
+            ["1000"],
+            stdout_path=folder / "out",
+            stderr_path=folder / "err",
+            directory=folder if launcher else None,
+        )
+        with pytest.raises(KeyboardInterrupt):
+            Job.start(args)
+        assert list(folder.iterdir()) == []
+
+
+def test_a_copy_of_a_folder_is_no_job_of_its_own(spool: Spool) -> None:
+    """A backup that is looked at beside the original: it is lost, and the original runs on."""
+    args = record_args(spool, "echo out; exec sleep 1000")
+    job = Job.start(args)
+    spool.jobs.append(job)
+    with job.stdout() as reader:
+        assert reader.readline() == b"out\n"
+    copy = spool.path(".copy")
+    shutil.copytree(str(args.directory), copy)
+    found = Job.attach(copy)
+    assert found.status().reason is Reason.LOST
+    assert is_running(job.pid)
+    assert job.status().state is State.RUNNING
+
+
+def test_a_folder_may_be_moved_with_its_outputs(spool: Spool) -> None:
+    """To a larger disk, say: what lies in it is found in it, and nothing of where it was."""
+    args, moved = record_args(spool, "echo out; echo err >&2; exit 3"), spool.path(".moved")
+    Job.start(args).wait(DEADLINE_SECONDS)
+    Path(str(args.directory)).rename(moved)
+    job = Job.attach(moved)
+    assert (job.status().exit_code, job.args.stdout_path) == (3, str(moved / "stdout"))
+    assert (read_all(job.stdout()), read_all(job.stderr())) == (b"out\n", b"err\n")
 
 
 def test_a_start_that_was_cut_short_never_happens(spool: Spool) -> None:

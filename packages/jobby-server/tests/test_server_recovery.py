@@ -415,15 +415,19 @@ def test_what_nobody_can_read_is_left_alone_and_what_is_empty_goes(
         for name in ("stdout", "stderr", "outcome.new", "job.new"):
             (half / name).touch()
         (foreign / "results.csv").touch()
+        file, link = jobs / str(uuid.uuid4()), jobs / str(uuid.uuid4())
+        file.touch()
+        link.symlink_to("nowhere")
         (damaged / "job").write_text("{")
         out, err = strange / "stdout", strange / "stderr"
         Job.start(JobArgs("true", stdout_path=out, stderr_path=err, directory=strange)).wait()
         async with once(ca, state_dir) as second:
             left = {path.name for path in jobs.iterdir()}
-            assert left == {damaged.name, strange.name, foreign.name, "notes"}
+            kept = (damaged, strange, foreign, file, link)
+            assert left == {"notes", *(path.name for path in kept)}
             assert (foreign / "results.csv").exists()
             assert len(second.running.server.store) == 0
-        for path in (damaged, strange, foreign):
+        for path in kept:
             assert f"nobody knows whose job {path.name} is" in caplog.text
 
     run(scenario())

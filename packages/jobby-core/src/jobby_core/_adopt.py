@@ -73,6 +73,12 @@ def adopt(directory: str) -> Adopted:
 
 def _end_lost(record: Record) -> None:
     """Ends what a killed launcher has left, then records that the outcome is not known."""
+    if not record.copied:
+        _kill_left(record)
+    _outcome.put_lost(record.directory)
+
+
+def _kill_left(record: Record) -> None:
     if record.cgroup is not None:
         _cgroup.kill(record.cgroup)
     while left := kill_marked(record.mark, None):  # again: they may have forked meanwhile
@@ -81,7 +87,6 @@ def _end_lost(record: Record) -> None:
         bury(left)
     if record.cgroup is not None:
         _cgroup.remove(record.cgroup)
-    _outcome.put_lost(record.directory)
 
 
 def _open(record: Record, record_fd: int, launcher: int) -> LaunchedProcess | None:

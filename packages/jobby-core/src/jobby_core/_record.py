@@ -39,12 +39,14 @@ class Record:
         mark: what its processes are known by.
         cgroup: the path of its cgroup, or None.
         started_at: when (UTC).
+        copied: whether the folder is a copy: what runs belongs to the original.
     """
 
     args: JobArgs
     mark: str
     cgroup: str | None
     started_at: datetime
+    copied: bool = False
 
     @property
     def directory(self) -> str:
@@ -73,36 +75,17 @@ def create(record: Record, close: ExitStack) -> Files:
         LimitError: the disk or quota is full, or no descriptor is left.
         RecordError: the folder holds a job already, or cannot be written to.
     """
-    args = record.args
-    text = json.dumps(
-        {
-            "version": _VERSION,
-            "command": args.command,
-            "args": args.args,
-            "stdout_path": args.stdout_path,
-            "stderr_path": args.stderr_path,
-            "cwd": args.cwd,
-            "label": args.label,
-            "max_output_bytes": args.max_output_bytes,
-            "timeout_seconds": args.timeout_seconds,
-            "mark": record.mark,
-            "cgroup": record.cgroup,
-            "started_us": round(record.started_at.timestamp() * 1e6),
-        }
-    )
     made = []
     try:
         folder = os.open(record.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         close.callback(os.close, folder)
         fds = []
         # The record last: where there is one, an outcome that isn't there was taken away.
-        for name, content in (
-            (_outcome.NEW, _outcome.BLANK),
-            (_RECORD_NEW, text.encode()),
-        ):
+        for name in (_outcome.NEW, _RECORD_NEW):
             fds.append(os.open(name, _CREATE, _PRIVATE, dir_fd=folder))
             made.append(name)
             close.callback(os.close, fds[-1])
+            content = _outcome.BLANK if name == _outcome.NEW else _text(record, fds[-1])
             written = os.write(fds[-1], content)
             if written != len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -116,6 +99,38 @@ def create(record: Record, close: ExitStack) -> Files:
             os.unlink(os.path.join(record.directory, name))
         raise _error(record.directory, "write", error) from error
     return Files(record=fds[1], folder=folder, outcome=fds[0])
+
+
+def _text(record: Record, fd: int) -> bytes:
+    args = record.args
+    fields = {
+        "version": _VERSION,
+        "command": args.command,
+        "args": args.args,
+        "stdout_path": _inside(args.stdout_path, record.directory),
+        "stderr_path": _inside(args.stderr_path, record.directory),
+        "cwd": args.cwd,
+        "label": args.label,
+        "max_output_bytes": args.max_output_bytes,
+        "timeout_seconds": args.timeout_seconds,
+        "mark": record.mark,
+        "cgroup": record.cgroup,
+        "started_us": round(record.started_at.timestamp() * 1e6),
+        "file": _identity(fd),
+    }
+    return json.dumps(fields).encode()
+
+
+def _inside(path: str | os.PathLike[str], directory: str) -> str:
+    """Returns the path of a file; its name alone if it lies in the folder, which may be moved."""
+    place, name = os.path.split(os.fspath(path))
+    return name if place == directory else os.fspath(path)
+
+
+def _identity(fd: int) -> list[int]:
+    """Returns what tells the record's file from a copy of it, for as long as the job can run."""
+    found = os.fstat(fd)
+    return [found.st_dev, found.st_ino]
 
 
 def remove(directory: str) -> None:
@@ -144,7 +159,7 @@ def read(directory: str) -> tuple[Record, int]:
     try:
         with open(fd, "rb", closefd=False) as file:
             fields = json.loads(file.read())
-        return _record(directory, fields), fd
+        return _record(directory, fields, fd), fd
     except (ValueError, TypeError, KeyError, OverflowError, InvalidJobError) as error:
         launcher = holder(fd)  # whatever the content is
         os.close(fd)
@@ -191,17 +206,18 @@ def fence(directory: str, record_fd: int) -> bool:
     return True
 
 
-def _record(directory: str, fields: dict[str, Any]) -> Record:
+def _record(directory: str, fields: dict[str, Any], fd: int) -> Record:
     if fields["version"] != _VERSION:
         raise ValueError(f"it has version {fields['version']}, not {_VERSION}")
-    names = ("command", "args", "stdout_path", "stderr_path", "cwd", "label")
-    limits = ("max_output_bytes", "timeout_seconds")
-    args = JobArgs(**{name: fields[name] for name in (*names, *limits)}, directory=directory)
+    names = ("command", "args", "cwd", "label", "max_output_bytes", "timeout_seconds")
+    paths = {name: os.path.join(directory, fields[name]) for name in ("stdout_path", "stderr_path")}
+    args = JobArgs(**{name: fields[name] for name in names}, **paths, directory=directory)
     return Record(
         args,
         mark=str(fields["mark"]),
         cgroup=fields["cgroup"],
         started_at=datetime.fromtimestamp(fields["started_us"] / 1e6, UTC),
+        copied=fields.get("file", _identity(fd)) != _identity(fd),
     )
 
 

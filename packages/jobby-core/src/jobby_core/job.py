@@ -21,6 +21,8 @@ from jobby_core.state import Ending, Status, Stream, ended, started
 
 _log = logging.getLogger(__name__)
 
+_SEEN_SECONDS = 1.0
+
 MAX_CHUNK_BYTES = 262_144
 """How much a follower yields at once. Smaller chunks cost more CPU a byte; larger ones
 multiply what a reader that does not read holds in memory."""
@@ -86,8 +88,10 @@ class Job:
             job = cls(args, outputs, started_at)
             try:
                 job._watch(process, f"start {args.command!r}")
-            except BaseException:  # a ctrl-c, too
-                process.abandon()
+            except BaseException as error:
+                # At a ctrl-c the reaper may have it already: then nobody else may wait for it.
+                if isinstance(error, (LimitError, StartError)) or not job._killed(process):
+                    process.abandon()
                 if args.directory is not None:
                     _record.remove(os.fspath(args.directory))
                 raise
@@ -250,6 +254,11 @@ class Job:
             raise (
                 limit_error(error, action) or StartError(action, cause, "see epoll_ctl(2)")
             ) from error
+
+    def _killed(self, process: DirectProcess | LaunchedProcess) -> bool:
+        """Kills the job; tells whether the reaper has seen its end, as it does within moments."""
+        process.send_signal(signal.SIGKILL)
+        return self._ended.wait(_SEEN_SECONDS)
 
     def _end(self, ending: Ending) -> None:
         """Publishes the outcome, then wakes everybody; in the reaper's thread, once."""

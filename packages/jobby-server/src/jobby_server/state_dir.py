@@ -139,7 +139,10 @@ class StateDir:
 
     def holds_no_job(self, job_id: uuid.UUID) -> bool:
         """Whether a job's folder was made by a server that was killed before it came further."""
-        return _FILES.issuperset(os.listdir(self.folder(job_id)))
+        try:
+            return _FILES.issuperset(os.listdir(self.folder(job_id)))
+        except OSError:  # it is no folder
+            return False
 
     def discard(self, job_id: uuid.UUID) -> None:
         """Removes a job's folder and what is in it; a missing one is no error."""
