@@ -61,6 +61,15 @@ def test_limits_that_are_none_are_told(ca: Authority, peer: Peer, options: dict[
     assert not peer.servicer.starts
 
 
+@pytest.mark.parametrize("args", ["hello", b"hello"])
+def test_one_string_is_not_taken_for_its_characters(ca: Authority, peer: Peer, args: Any) -> None:
+    """Another command than was meant would run."""
+    with Client(peer.address, ca.credentials()) as client:
+        with pytest.raises(InvalidRequestError, match="args is one string; give a sequence"):
+            client.start("echo", args)
+    assert not peer.servicer.starts
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -298,12 +298,52 @@ def test_an_error_about_a_huge_command_still_reaches_the_client(ca: Authority) -
             code, text = await refused(alice.start(pb.StartJobRequest(command="/x" * 30_000)))
             assert code is CODE.FAILED_PRECONDITION
             assert len(text) == 3000 + len("…")
-            assert text.endswith("…")
+            assert text.startswith("cannot start '/x/x")
+            assert text.endswith(": File name too long; check the file")
             # What isn't ASCII takes three bytes for one there.
             for command in ("/" + "💥" * 1000, "/" + "漢" * 3000, "/" + "%" * 3000):
                 code, text = await refused(alice.start(pb.StartJobRequest(command=command)))
                 assert code is CODE.FAILED_PRECONDITION
-                assert text.endswith("…")
+                assert "…" in text
+                assert text.endswith(": File name too long; check the file")
+
+    run(scenario())
+
+
+def test_an_error_about_what_is_not_utf_8_reaches_the_client(ca: Authority, tmp_path: Path) -> None:
+    """Escaped, as a status has to be UTF-8."""
+    script = tmp_path / "script"
+    script.write_bytes(b"#!/no/such/B\xfcro\n")
+    script.chmod(0o700)
+
+    async def scenario() -> None:
+        async with serving(ca) as running, running.client("alice") as alice:
+            code, text = await refused(alice.start(pb.StartJobRequest(command=str(script))))
+            assert code is CODE.FAILED_PRECONDITION
+            assert r"/no/such/B\udcfcro" in text
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("timeout_ms", pb.StartJobRequest(command="true", timeout_ms=5000)),
+        ("max_output_bytes", pb.StartJobRequest(command="true", max_output_bytes=5000)),
+    ],
+)
+def test_a_limit_that_cannot_be_kept_is_named(
+    ca: Authority, monkeypatch: pytest.MonkeyPatch, name: str, start: pb.StartJobRequest
+) -> None:
+    """Without a launcher there are no limits: the job is not started without its own."""
+    monkeypatch.setenv("JOBBY_LAUNCHER", "none")
+
+    async def scenario() -> None:
+        async with serving(ca) as running, running.client("alice") as alice:
+            code, text = await refused(alice.start(start))
+            assert code is CODE.FAILED_PRECONDITION
+            assert text.startswith(f"{name}: this server has no launcher")
+            nothing_is_left(running)
 
     run(scenario())
 

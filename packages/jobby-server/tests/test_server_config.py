@@ -96,6 +96,19 @@ def test_the_config_file_is_named_by_flag_or_environment(tmp_path: Path) -> None
     assert config.load([], {"JOBBY_CONFIG": "", "JOBBY_LOG_LEVEL": ""}).log_level == "info"
 
 
+def test_a_config_file_with_no_name_is_refused() -> None:
+    """A script whose variable is not set must not start a server with the defaults."""
+    with pytest.raises(ConfigError, match="cannot use --config ''"):
+        config.load(["--config", ""], {"JOBBY_CONFIG": "jobby.toml"})
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+    """Some editors write one."""
+    file = tmp_path / "jobby.toml"
+    file.write_bytes(b"\xef\xbb\xbflog_level = 'error'")
+    assert config.load(["--config", str(file)], {}).log_level == "error"
+
+
 def test_a_path_in_the_file_is_relative_to_the_file(tmp_path: Path) -> None:
     """The file means the same wherever the server is started; flags mean the working directory."""
     file = tmp_path / "jobby.toml"
@@ -139,6 +152,8 @@ BAD_VALUES: dict[str, tuple[list[str], dict[str, str], str | bytes, str]] = {
     ),
     "no TOML": ([], {}, "listen = ", "it is not TOML"),
     "not UTF-8": ([], {}, b"\xff\xfe", "it is not TOML"),
+    "a number of any length": ([], {}, f"listen = {'1' * 5000}", "it is not TOML"),
+    "brackets of any depth": ([], {}, f"listen = {'[' * 5000}", "it is not TOML"),
     "an unknown key": ([], {}, 'output-dir = "/x"', "no setting 'output-dir'"),
     "a number for text": ([], {}, "listen = 5", "a string in quotes"),
     "no days": (["--keep-days", "soon"], {}, "", "no number of days"),

@@ -238,7 +238,7 @@ def test_a_ca_that_is_renewed_with_its_key_keeps_its_owners() -> None:
 
 
 def test_a_ca_certificate_ahead_of_its_date_shuts_nobody_out() -> None:
-    """It may be staged: until it begins, the one before it counts."""
+    """It may be staged: until it begins, the one before it counts, and then it takes over."""
     later = datetime.now(UTC) + timedelta(days=1)
     soon = datetime.now(UTC) + timedelta(days=2)
     old = Authority.create("Jobby test CA", key=CA.key, not_after=soon)
@@ -246,7 +246,19 @@ def test_a_ca_certificate_ahead_of_its_date_shuts_nobody_out() -> None:
     for bundle in (old.pem + staged.pem, staged.pem + old.pem):
         found = Authorities(bundle).identify(issued("alice"))
         found.check_validity(datetime.now(UTC))
-        assert found == Authorities(old.pem).identify(issued("alice"))
+        before = Authorities(old.pem).identify(issued("alice"))
+        after = Authorities(staged.pem).identify(issued("alice"))
+        assert found.owner == before.owner == after.owner
+        assert (found.not_before, found.not_after) == (before.not_before, after.not_after)
+
+
+def test_between_two_certificates_of_a_ca_nobody_is_let_in() -> None:
+    """One that begins only after the one before it has ended does not take over."""
+    soon, later = (datetime.now(UTC) + timedelta(days=days) for days in (1, 2))
+    old = Authority.create("Jobby test CA", key=CA.key, not_after=soon)
+    staged = Authority.create("Jobby test CA", key=CA.key, not_before=later)
+    found = Authorities(old.pem + staged.pem).identify(issued("alice"))
+    assert found == Authorities(old.pem).identify(issued("alice"))
 
 
 def test_an_intermediate_in_the_bundle_is_a_ca_of_its_own() -> None:
@@ -268,6 +280,18 @@ def test_validity_is_the_overlap_of_certificate_and_ca() -> None:
         principal.check_validity(begin - timedelta(microseconds=1))
     with pytest.raises(IdentityError, match="expired at 2031"):
         principal.check_validity(end + timedelta(microseconds=1))
+
+
+def test_whose_dates_are_wrong_is_told() -> None:
+    """A new client certificate would be no way out where it is the CA's that has ended."""
+    now = datetime.now(UTC)
+    ended, begins = now - timedelta(days=1), now + timedelta(days=1)
+    since = ended - timedelta(days=1)
+    old = Authority.create("Jobby test CA", key=CA.key, not_before=since, not_after=ended)
+    new = Authority.create("Jobby test CA", key=CA.key, not_before=begins)
+    for ca, said in ((old, "expired at .*bundle"), (new, "is valid only from")):
+        with pytest.raises(IdentityError, match=f"the certificate of the CA .* {said}"):
+            Authorities(ca.pem).identify(issued("alice")).check_validity(now)
 
 
 def test_the_cache_is_bounded_and_holds_no_refusal() -> None:

@@ -29,6 +29,9 @@ def start(
     Raises:
         InvalidRequestError: a text is not UTF-8, or a value out of range.
     """
+    if isinstance(args, str | bytes):  # a sequence, too: of characters
+        cause = "args is one string"
+        raise InvalidRequestError(action, cause, "give a sequence, with one element an argument")
     for text in (command, *args):
         _check_text(action, text)
     if not 1 <= len(request_id) <= 64:

@@ -210,8 +210,12 @@ def _record(directory: str, fields: dict[str, Any], fd: int) -> Record:
     if fields["version"] != _VERSION:
         raise ValueError(f"it has version {fields['version']}, not {_VERSION}")
     names = ("command", "args", "cwd", "label", "max_output_bytes", "timeout_seconds")
-    paths = {name: os.path.join(directory, fields[name]) for name in ("stdout_path", "stderr_path")}
-    args = JobArgs(**{name: fields[name] for name in names}, **paths, directory=directory)
+    args = JobArgs(
+        **{name: fields[name] for name in names},
+        stdout_path=os.path.join(directory, fields["stdout_path"]),
+        stderr_path=os.path.join(directory, fields["stderr_path"]),
+        directory=directory,
+    )
     return Record(
         args,
         mark=str(fields["mark"]),

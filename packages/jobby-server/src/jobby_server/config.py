@@ -149,6 +149,9 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> ServerConf
         SystemExit: --help, --version, or a usage error (exit code 64).
     """
     flags = vars(_parser().parse_args(arguments))
+    if flags["config"] == "":
+        # An unset variable of a script's: starting with the defaults instead would surprise.
+        raise ConfigError("cannot use --config '': it names no file; leave it out for none")
     file_name = flags["config"] or environment.get("JOBBY_CONFIG") or None
     table = _Table(None, {}) if file_name is None else _Table.read(Path(file_name))
     found: dict[str, Any] = {}
@@ -244,12 +247,13 @@ class _Table:
     def read(cls, path: Path) -> "_Table":
         start = f"cannot read the config file {printable(str(path))}"
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise ConfigError(
                 f"{start}: {error.strerror or error}; check --config or JOBBY_CONFIG"
             ) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        # Of a number with thousands of digits, and of brackets as deep: not tomllib's own.
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{start}: it is not TOML: {error}") from error
         known = [setting.name for setting in _SETTINGS]
         for name in values:

@@ -2,7 +2,7 @@
 
 import unicodedata
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
@@ -45,6 +45,8 @@ _KNOWN_TYPES = frozenset(
 _UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
+_CA = "certificate of the CA that signed the client's"
+
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
@@ -77,12 +79,16 @@ class Principal:
         groups: the subject's O and OU values.
         not_before: first valid moment of the certificate and of its CA.
         not_after: last valid moment of the certificate and of its CA.
+        begins_with_ca: whether the first is its CA's alone.
+        ends_with_ca: whether the last is its CA's alone.
     """
 
     owner: Owner
     groups: frozenset[str]
     not_before: datetime
     not_after: datetime
+    begins_with_ca: bool = False
+    ends_with_ca: bool = False
 
     def check_validity(self, now: datetime) -> None:
         """Checks the dates.
@@ -94,16 +100,18 @@ class Principal:
             IdentityError: the certificate is not valid at `now`.
         """
         if now < self.not_before:
-            raise IdentityError(f"the client certificate is valid only from {self.not_before} on")
+            whose = _CA if self.begins_with_ca else "client certificate"
+            raise IdentityError(f"the {whose} is valid only from {self.not_before} on")
         if now > self.not_after:
             raise expired(self)
 
 
 def expired(principal: Principal) -> IdentityError:
     """Returns the error for a certificate that has run out."""
-    return IdentityError(
-        f"the client certificate expired at {principal.not_after}; get a new one with the same name"
-    )
+    whose, way_out = "client certificate", "get a new one with the same name"
+    if principal.ends_with_ca:
+        whose, way_out = _CA, "put its renewed one into the server's bundle"
+    return IdentityError(f"the {whose} expired at {principal.not_after}; {way_out}")
 
 
 class Authorities:
@@ -134,7 +142,14 @@ class Authorities:
         # The same CA key under two certificates is a CA being renewed: the longer one counts,
         # but not before it begins. It may have been put there ahead of its date.
         begun = [each for each in found if each.not_before <= now]
-        return max(begun or found, key=lambda each: each.not_after)
+        principal = max(begun or found, key=lambda each: each.not_after)
+        for each in sorted(found, key=lambda each: each.not_before):
+            if each.not_before <= principal.not_after < each.not_after:
+                # That one takes over; who is following something by then need not be ended.
+                principal = replace(
+                    principal, not_after=each.not_after, ends_with_ca=each.ends_with_ca
+                )
+        return principal
 
     def _identify(self, certificate_pem: bytes) -> list[Principal]:
         """Returns whom a certificate names, once by each certificate of its CA."""
@@ -155,6 +170,8 @@ class Authorities:
                 groups=_groups(leaf.subject),
                 not_before=max(leaf.not_valid_before_utc, ca.not_valid_before_utc),
                 not_after=min(leaf.not_valid_after_utc, ca.not_valid_after_utc),
+                begins_with_ca=leaf.not_valid_before_utc < ca.not_valid_before_utc,
+                ends_with_ca=ca.not_valid_after_utc < leaf.not_valid_after_utc,
             )
             for ca, authority in issuers
         ]

@@ -153,17 +153,31 @@ class Gate(grpc.aio.ServerInterceptor):
 
 
 def _shortened(text: str) -> str:
-    """Returns as much of a status text as fits into its header.
-
-    There, what isn't printable ASCII takes three bytes for one (percent-encoding of
-    grpc-message, in gRPC over HTTP2).
+    """Returns as much of a status text as fits into its header: its beginning and its end, which
+    has the way out.
     """
-    left = _MAX_TEXT_BYTES
+    # A lone surrogate (of a path that is not UTF-8) cannot be sent: the call would never end.
+    text = text.encode(errors="backslashreplace").decode()
+    if sum(map(_header_bytes, text)) <= _MAX_TEXT_BYTES:
+        return text
+    return f"{_fitting(text)}…{_fitting(text[::-1])[::-1]}"
+
+
+def _fitting(text: str) -> str:
+    left = _MAX_TEXT_BYTES // 2
     for index, each in enumerate(text):
-        left -= 1 if " " <= each <= "~" and each != "%" else 3 * len(each.encode(errors="replace"))
+        left -= _header_bytes(each)
         if left < 0:
-            return text[:index] + "…"
+            return text[:index]
     return text
+
+
+def _header_bytes(character: str) -> int:
+    """Returns what a character takes: what isn't printable ASCII, three bytes for one
+    (percent-encoding of grpc-message, in gRPC over HTTP2).
+    """
+    plain = " " <= character <= "~" and character != "%"
+    return 1 if plain else 3 * len(character.encode())
 
 
 def _refusal(error: Exception, method: str, context: _Context) -> RefusedError:

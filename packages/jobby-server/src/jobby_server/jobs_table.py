@@ -113,12 +113,16 @@ def end(
     stdout_bytes: int,
     stderr_bytes: int,
 ) -> bool:
-    """Records the end of a running job; returns whether there is one."""
+    """Records the end of a running job; returns whether there is one.
+
+    Retention counts from now. When it ended may be told by the clock of its start, which may
+    have been set since: it would be gone before anybody had read it.
+    """
     found = connection.execute(
         f"UPDATE jobs SET {_END}, closed_us = ? WHERE id = ? AND state = 'running'",
         (
             *encode_end(status, stopped_by, stdout_bytes, stderr_bytes),
-            _closed_us(status),
+            now_us(),
             job_id.bytes,
         ),
     )

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import grpc
 
-from jobby_core import Job, JobArgs, JobbyError, State, Status
+from jobby_core import Job, JobArgs, JobbyError, State, Status, launcher_available
 from jobby_server.boot import boot_id
 from jobby_server.environment import JOB_ENVIRONMENT
 from jobby_server.identity import Owner, Principal
@@ -125,6 +125,7 @@ class Starter:
             created_us=to_us(now),
             status=Status(State.RUNNING, None, None, started_at=now, ended_at=None),
         )
+        _check_limits(order)
         args = self._args(row, order)  # refuses what it can before anything is made
         taken = await self._store.claim(row, order.command, order.args)
         if taken is not None:
@@ -186,6 +187,16 @@ class Starter:
             _log.error("job %s: %s", job_id, error)
             return  # what runs stays in the store, so the drain tries again
         _log.info("job %s: stopped, because its start was cancelled before it was answered", job_id)
+
+
+def _check_limits(order: Order) -> None:
+    given = {"timeout_ms": order.timeout_seconds, "max_output_bytes": order.max_output_bytes}
+    for name, limit in given.items():
+        if limit is not None and not launcher_available():
+            raise RefusedError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"{name}: this server has no launcher, which keeps the limits; leave it out",
+            )
 
 
 def _already_exists() -> RefusedError:
