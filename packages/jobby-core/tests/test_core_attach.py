@@ -1,5 +1,6 @@
 """Promises about jobs that outlive who started them, and are found again."""
 
+import asyncio
 import json
 import os
 import re
@@ -738,16 +739,17 @@ def test_the_record_keeps_no_secret_of_the_environment(spool: Spool) -> None:
     assert json.loads(Path(str(args.directory), "job").read_bytes())["command"] == "sh"
 
 
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit, asyncio.CancelledError])
 def test_callbacks_come_once_and_one_that_fails_keeps_none_from_it(
-    spool: Spool, caplog: pytest.LogCaptureFixture
+    spool: Spool, caplog: pytest.LogCaptureFixture, error: type[BaseException]
 ) -> None:
-    """Whether they were added before the end or after it."""
+    """Whether they were added before the end or after it; and other jobs still end."""
     gate = spool.gate()
     job = spool.shell('read _ < "$1"; exit 2', gate.path)
     called: list[tuple[str, int | None]] = []
 
     def fail(_: Job) -> None:
-        raise RuntimeError("of the callback")
+        raise error("of the callback")
 
     job.add_done_callback(fail)
     job.add_done_callback(lambda j: called.append(("before", j.status().exit_code)))
@@ -757,3 +759,16 @@ def test_callbacks_come_once_and_one_that_fails_keeps_none_from_it(
     job.add_done_callback(lambda j: called.append(("after", j.status().exit_code)))
     assert called == [("before", 2), ("after", 2)]
     assert "of the callback" in caplog.text
+    assert spool.shell("exit 3").wait(DEADLINE_SECONDS).exit_code == 3
+
+
+def test_an_exit_in_a_callback_at_once_is_the_callers_own(spool: Spool) -> None:
+    """A job that has ended calls back in the caller's thread, whose exit or ctrl-c is not lost."""
+    job = spool.shell("exit 0")
+    job.wait(DEADLINE_SECONDS)
+
+    def leave(_: Job) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        job.add_done_callback(leave)

@@ -54,15 +54,16 @@ def test_it_calls_back_for_what_is_readable_and_ends_after_the_last(poller: Poll
     os.close(again.fd)
 
 
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
 def test_a_failing_callback_stops_nobody_elses(
-    poller: Poller, caplog: pytest.LogCaptureFixture
+    poller: Poller, caplog: pytest.LogCaptureFixture, error: type[BaseException]
 ) -> None:
     """The thread serves every job: one callback's exception is logged, and the next is called."""
 
     class Failing(Flag):
         def call(self) -> None:
             super().call()
-            raise RuntimeError("on purpose")
+            raise error("on purpose")
 
     failing, fine = Failing(poller, raised=True), Flag(poller, raised=True)
     failing.add()

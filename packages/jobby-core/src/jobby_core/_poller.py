@@ -32,6 +32,7 @@ class Poller:
         self._removed: set[int] = set()  # since the last poll; guarded by _lock
         self._epoll: select.epoll | None = None  # guarded by _lock
         self._wake_fd = -1  # guarded by _lock
+        self._thread_id: int | None = None  # written in the thread, which alone finds its own there
 
     def add(self, fd: int, callback: Callable[[], None]) -> None:
         """Calls `callback` in the poller's thread whenever `fd` is readable, until removed.
@@ -71,6 +72,10 @@ class Poller:
         if last:
             self._nudge()
 
+    def is_current(self) -> bool:
+        """Tells whether this is the poller's thread."""
+        return threading.get_ident() == self._thread_id
+
     def _start(self) -> select.epoll:
         # Under the lock: nobody may count on a thread that then could not be started.
         epoll, self._wake_fd = _open_epoll()
@@ -91,6 +96,7 @@ class Poller:
                 os.eventfd_write(self._wake_fd, 1)
 
     def _run(self) -> None:
+        self._thread_id = threading.get_ident()
         while True:
             with self._lock:
                 epoll, wake_fd, idle = self._epoll, self._wake_fd, not self._callbacks
@@ -117,14 +123,15 @@ class Poller:
             return
         try:
             callback()
-        except Exception:  # noqa: BLE001 - this thread serves every job, whatever one does
+        except BaseException:  # noqa: BLE001 - this thread serves every job, whatever one does
+            # SystemExit, too: the thread would end without a word, and no job ever again.
             _log.exception("the callback for descriptor %d failed", fd)
 
     def _close(self) -> None:
         if self._epoll is not None:
             self._epoll.close()
             os.close(self._wake_fd)
-            self._epoll = None
+            self._epoll = self._thread_id = None
 
     def forget_after_fork(self) -> None:
         """Starts anew in a forked child, which has the descriptors but not the thread."""

@@ -13,6 +13,7 @@ from jobby_core._adopt import adopt
 from jobby_core._direct import DirectProcess
 from jobby_core._launched import LaunchedProcess
 from jobby_core._limits import limit_error
+from jobby_core._poller import poller
 from jobby_core.errors import LimitError, StartError
 from jobby_core.follow import OutputFollower
 from jobby_core.reader import OutputReader
@@ -284,7 +285,11 @@ class Job:
     def _call(self, callback: Callable[["Job"], None]) -> None:
         try:
             callback(self)
-        except Exception:  # noqa: BLE001 - the others have a right to be called, too
+        except BaseException as error:
+            # The others have a right to be called, too, and the thread that every job needs must
+            # not end of a SystemExit. In the caller's own thread, a ctrl-c or an exit is the caller's.
+            if not (isinstance(error, Exception) or poller.is_current()):
+                raise
             _log.exception("a callback of %r failed", self)
 
 
