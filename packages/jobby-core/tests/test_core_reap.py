@@ -1,5 +1,6 @@
 """Promises about noticing the end of processes, whatever else the program around does."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,9 +10,14 @@ import pytest
 from core_support import (
     DEADLINE_SECONDS,
     Spool,
+    is_running,
     read_all,
     run_job_script,
+    until,
 )
+
+from jobby_core import Job, LimitError, State, _direct
+from jobby_core._direct import DirectProcess
 
 both_ways = pytest.mark.usefixtures("both_ways")
 
@@ -45,6 +51,68 @@ with job.stdout() as reader:
 print("ended")
 """
     assert run_job_script(script, tmp_path) == "ended\n"
+
+
+@pytest.mark.usefixtures("direct")
+@pytest.mark.parametrize("error", [None, errno.EMFILE])
+def test_a_command_that_somebody_else_reaped_at_its_start_has_run(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, error: int | None
+) -> None:
+    """A short command may be waited for before its start is over; it ran, and its output stays.
+
+    Should there be no descriptor to see that with, the error names that, and nothing is left.
+    """
+    pidfd_open = os.pidfd_open
+
+    def late(pid: int) -> int:
+        monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+        os.waitpid(pid, 0)
+        if error is not None:
+            raise OSError(error, os.strerror(error))
+        return pidfd_open(pid)
+
+    monkeypatch.setattr(os, "pidfd_open", late)
+    if error is not None:
+        args = spool.args("true")
+        with pytest.raises(LimitError):
+            Job.start(args)
+        assert not os.path.exists(args.stdout_path)
+        return
+    job = spool.start("sh", "-c", "sleep 1000 & echo $!")
+    status = job.wait(DEADLINE_SECONDS)
+    assert (status.state, status.exit_code, status.signal) == (State.COMPLETED, None, None)
+    assert not is_running(int(read_all(job.stdout())))
+    job.stop()
+
+
+@pytest.mark.usefixtures("direct")
+def test_a_start_that_fails_late_leaves_alone_what_somebody_else_reaped(spool: Spool) -> None:
+    """Its id may be a stranger's by then; and a start that failed says why, and nothing else."""
+    args = spool.args("true")
+    with open(args.stdout_path, "wb") as out, open(args.stderr_path, "wb") as err:
+        process = DirectProcess.start(args, out.fileno(), err.fileno())
+    os.waitpid(process.pid, 0)
+    process.abandon()
+    assert process not in _direct._live
+
+
+@pytest.mark.usefixtures("direct")
+def test_without_a_launcher_jobs_end_with_the_program(tmp_path: Path) -> None:
+    """At its exit all of their groups are killed; the exit of a forked child concerns nobody."""
+    script = """
+jobs = [shell("sleep 1000 & echo $!; exec sleep 1000") for _ in range(2)]
+print(*(job.pid for job in jobs), *map(read_line, jobs), flush=True)
+warnings.simplefilter("ignore", DeprecationWarning)  # of fork(2) in a program with threads
+child = os.fork()
+if child == 0:
+    sys.exit()
+assert os.waitpid(child, 0) == (child, 0)
+assert all(is_running(job.pid) for job in jobs)
+shell("exit 0").wait(30)
+"""
+    pids = [int(pid) for pid in run_job_script(script, tmp_path).split()]
+    assert len(pids) == 4
+    until(lambda: not any(map(is_running, pids)), "all are killed")
 
 
 def test_a_program_that_waits_for_every_child_takes_no_outcome(tmp_path: Path) -> None:

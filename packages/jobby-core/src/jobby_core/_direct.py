@@ -1,9 +1,11 @@
 """Owns a job's process group without a launcher: starts it, signals all of it, reaps its leader.
 
-For platforms that have no launcher. What is lost without one: the job and its outcome don't
-survive this process, and a process that leaves the group (setsid(2)) is not killed.
+For platforms that have no launcher. What is lost without one: the job is killed when this
+program exits, it runs on and nobody can reach it when this process is killed, its outcome
+survives neither, and a process that leaves the group (setsid(2)) is not killed.
 """
 
+import atexit
 import os
 import signal
 import subprocess
@@ -15,6 +17,8 @@ from jobby_core._stragglers import MARK, kill_group
 from jobby_core.errors import StartError, StopError
 from jobby_core.spec import JobArgs
 from jobby_core.state import Ending, Exit
+
+_live: set["DirectProcess"] = set()  # not reaped; each change is one step of the interpreter's
 
 
 class DirectProcess:
@@ -34,6 +38,7 @@ class DirectProcess:
         self._lock = threading.Lock()
         self._reaped = False  # guarded by _lock
         self._stop_signals: frozenset[int] = frozenset()  # guarded by _lock
+        _live.add(self)
 
     @classmethod
     def start(cls, args: JobArgs, stdout_fd: int, stderr_fd: int) -> "DirectProcess":
@@ -68,12 +73,20 @@ class DirectProcess:
         # program once this object is gone; the reaper is the only one that may.
         child.returncode = 0
         try:
-            pidfd = os.pidfd_open(child.pid)
+            try:
+                return cls(child.pid, os.pidfd_open(child.pid))
+            except ProcessLookupError:
+                # It has run and ended, and somebody else in this program, who waits for every
+                # child, was quicker. This descriptor is as readable as its pidfd would be.
+                process = cls(child.pid, os.eventfd(1, os.EFD_CLOEXEC))
+                process._reaped = True
+                return process
         except OSError as error:
-            os.killpg(child.pid, signal.SIGKILL)
-            os.waitpid(child.pid, 0)
+            with suppress(ChildProcessError, ProcessLookupError):  # as above
+                os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                os.killpg(child.pid, signal.SIGKILL)
+                os.waitpid(child.pid, 0)
             raise start_error(args, error) from error
-        return cls(child.pid, pidfd)
 
     def send_signal(self, signum: signal.Signals) -> None:
         """Sends `signum` to the whole group, unless its leader has ended already.
@@ -101,12 +114,33 @@ class DirectProcess:
 
     def abandon(self) -> None:
         """Kills and reaps a process that was just started and that nobody watches."""
-        os.killpg(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
+        if self.kill_group():
+            with suppress(ChildProcessError):  # somebody else in this program waited for it
+                os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        _live.discard(self)
         os.close(self.pidfd)
 
+    def kill_group(self) -> bool:
+        """Kills the group, also of a leader that has ended; tells whether that is not reaped.
+
+        In a forked child it does nothing: the job is the parent's.
+        """
+        if os.getpid() != self._parent:
+            return False
+        with self._lock, suppress(ChildProcessError, ProcessLookupError, PermissionError):
+            self._peek()  # raises where somebody else waited: the id may be a stranger's
+            os.killpg(self.pid, signal.SIGKILL)
+            return True
+        return False
+
     def _peek(self) -> os.waitid_result | None:
-        """Looks whether the leader has ended, and leaves it a zombie (waitid(2), WNOWAIT)."""
+        """Looks whether the leader has ended, and leaves it a zombie (waitid(2), WNOWAIT).
+
+        Raises:
+            ChildProcessError: it is reaped already.
+        """
+        if self._reaped:
+            raise ChildProcessError
         return os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
 
     def reap(self) -> Ending | None:
@@ -131,6 +165,7 @@ class DirectProcess:
                 os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
             self._reaped = True
             sent = self._stop_signals
+        _live.discard(self)
         os.close(self.pidfd)
         return Ending(exit_, sent)
 
@@ -146,3 +181,10 @@ def _exit(result: os.waitid_result) -> Exit:
     if result.si_code == os.CLD_EXITED:
         return Exit(result.si_status, None)
     return Exit(None, result.si_status)
+
+
+@atexit.register
+def _end_with_this_program() -> None:
+    """Kills what would run on where nobody could reach it."""
+    for process in tuple(_live):
+        process.kill_group()

@@ -82,8 +82,9 @@ def path_for(args: JobArgs) -> str | None:
 @functools.cache
 def _say_what_is_lost() -> None:
     _log.warning(
-        "jobs are started without a launcher: they and their exit codes do not survive this "
-        "process, and what leaves a job's process group is not killed"
+        "jobs are started without a launcher: they are killed when this program exits, they run "
+        "on and nobody can reach them when this process is killed, their exit codes survive "
+        "neither, and what leaves a job's process group is not killed"
     )
 
 

@@ -36,7 +36,8 @@ class Job:
     holds this object any more. It belongs to the process that started it: in
     a forked child this object tells nothing new. Started with
     `JobArgs.directory`, the job survives that process, and another one
-    attaches to it; otherwise it ends with it, since nobody could reach it.
+    attaches to it; otherwise it ends with it, since nobody could reach it. Only
+    one without a launcher runs on if that process is killed.
 
     The main process decides: when it ends, the job has ended, and all that it
     left behind is killed before the output counts as complete.
@@ -296,8 +297,9 @@ class Job:
 def launcher_available() -> bool:
     """Returns whether jobs get a launcher here.
 
-    Without one, a job and its outcome do not survive this process, what leaves the job's
-    process group is not killed, and `JobArgs.directory` and the limits are refused.
+    Without one, a job is killed when this program exits, but runs on, and nobody can reach it,
+    when this process is killed; its outcome survives neither. What leaves the job's process group
+    is not killed, and `JobArgs.directory` and the limits are refused.
     """
     return _launcher.path() is not None
 
