@@ -319,6 +319,55 @@ print(roots, other.pid)
 
 
 @both_ways
+def test_a_traced_process_is_reaped_when_its_tracer_lets_go(tmp_path: Path) -> None:
+    """Until a tracer has waited for the zombie, its parent cannot; other jobs end meanwhile."""
+    script = """
+TRACER = '''
+import ctypes, os, sys
+PTRACE_CONT, PTRACE_SEIZE, WALL = 7, 0x4206, 0x40000000
+pid = int(sys.argv[1])
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p
+if libc.ptrace(PTRACE_SEIZE, pid, None, None):
+    sys.exit(print(os.strerror(ctypes.get_errno()), flush=True))
+print("traced", flush=True)
+ended = os.CLD_EXITED, os.CLD_KILLED
+while os.waitid(os.P_PID, pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT).si_code not in ended:
+    signum = os.WSTOPSIG(os.waitpid(pid, WALL)[1])  # it stops before the signal reaches it
+    libc.ptrace(PTRACE_CONT, pid, None, signum)
+sys.stdin.readline()
+os.waitpid(pid, WALL)
+'''
+def parent_of(pid):
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[1])
+
+job = shell("exec sleep 1000")
+child = next(pid for pid in (job.pid, parent_of(job.pid)) if parent_of(pid) == os.getpid())
+tracer = subprocess.Popen([sys.executable, "-c", TRACER, str(child)], text=True,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+answer = tracer.stdout.readline().strip()
+if answer == "traced":
+    os.kill(job.pid, signal.SIGINT)
+    while is_running(child):
+        pass
+    assert shell("exit 4").wait(30).exit_code == 4, "noticed after it"
+    assert job.status().state is State.RUNNING
+    while poller._callbacks:  # who watched a zombie that it cannot reap would spin
+        pass
+    tracer.communicate("\\n")
+    status = job.wait(30)
+    assert (status.state, status.signal) == (State.COMPLETED, signal.SIGINT), status
+job.stop()
+tracer.communicate()
+print(answer)
+"""
+    answer = run_job_script(script, tmp_path).strip()
+    if answer != "traced":
+        pytest.skip(f"no process may be traced here: {answer}")
+
+
+@both_ways
 def test_an_exit_is_noticed_without_a_thread_or_a_wait_for_each_job(spool: Spool) -> None:
     """Jobs that end in another order than they started each get their own exit code."""
     gates = [spool.gate() for _ in range(20)]

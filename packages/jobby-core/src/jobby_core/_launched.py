@@ -93,9 +93,12 @@ class LaunchedProcess:
         self._close_told()
 
     def reap(self) -> Ending | None:
-        """Returns how the job ended; None if the launcher has not ended. Only for the reaper."""
+        """Returns how the job ended; None if the launcher has not, or is traced. For the reaper."""
         if not has_ended(self.pidfd):
             return None
+        with suppress(OSError):  # as in `close`, where nobody may wait for long
+            if os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                return None
         ending = self._told()
         if ending is None and self._record.args.directory is not None:
             with suppress(JobbyError):  # it stays on the disk for whoever comes later

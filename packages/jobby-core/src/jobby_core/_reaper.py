@@ -4,7 +4,10 @@ Nobody else in the library waits for a process: two waiters would take each
 other's exit codes.
 """
 
+import os
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
@@ -23,7 +26,7 @@ class Process(Protocol):
         """Readable once it has ended."""
 
     def reap(self) -> Ending | None:
-        """Returns how the job ended; None if it has not."""
+        """Returns how the job ended; None if that cannot be told yet."""
 
     def stragglers(self) -> list[int]:
         """Kills what is left of an ended job; returns a pidfd for each that may not be gone."""
@@ -48,8 +51,21 @@ def watch(process: Process, on_end: OnEnd) -> None:
 def _on_ended(process: Process, on_end: OnEnd) -> None:
     poller.remove(process.pidfd)
     ending = process.reap()
-    assert ending is not None, "a pidfd is readable once its process has ended"
-    _clear(process, ending, on_end)
+    if ending is not None:
+        _clear(process, ending, on_end)
+        return
+    # Somebody traces it (strace -p): the pidfd is readable, but until the tracer has waited for
+    # the zombie, its parent is told of none (ptrace(2)). The poller must neither wait for that
+    # nor spin, so for once a thread does.
+    threading.Thread(
+        target=_watch_when_untraced, args=(process, on_end), name="jobby-traced", daemon=True
+    ).start()
+
+
+def _watch_when_untraced(process: Process, on_end: OnEnd) -> None:
+    with suppress(ChildProcessError):  # somebody else in this program was quicker
+        os.waitid(os.P_PIDFD, process.pidfd, os.WEXITED | os.WNOWAIT)
+    watch(process, on_end)
 
 
 def _clear(process: Process, ending: Ending, on_end: OnEnd) -> None:
