@@ -59,6 +59,61 @@ def test_close_from_another_thread_ends_a_blocked_read_at_once(spool: Spool, met
     assert feed.end().exit_code == 0
 
 
+def test_a_signal_handler_may_close_readers_at_any_moment(tmp_path: Path) -> None:
+    """Between any two lines of a read, also in its own thread; the read ends at once."""
+    script = """
+from jobby_core import ReaderClosedError
+os.mkfifo(f"{folder}/gate")
+job = shell(f"read _ <> {folder}/gate")
+readers, lines, signals, asleep = [], [], [], []
+
+def close(*signal):
+    signals.extend(signal)
+    for reader in readers:
+        reader.close()
+
+def use(before_line):
+    lines.clear()
+    signals.clear()
+    def trace(frame, event, _):
+        if event == "line":
+            lines.append(frame.f_code.co_qualname)
+            if len(lines) == before_line:
+                signal.raise_signal(signal.SIGUSR1)
+        return trace
+    readers[:] = [job.stdout()]
+    sys.settrace(trace)
+    try:
+        readers.append(job.stdout())
+        if signals:  # it came before there was a second reader
+            close()
+        readers[-1].read(10)
+    except ReaderClosedError:
+        return
+    finally:
+        sys.settrace(None)
+        close()
+    raise AssertionError(before_line)
+
+def close_when_asleep():
+    while not (lines and lines[-1].endswith(".wait")):
+        pass
+    asleep.append(len(lines))
+    close()
+
+signal.signal(signal.SIGUSR1, close)
+closing = threading.Thread(target=close_when_asleep)
+closing.start()
+use(-1)
+closing.join()
+for before_line in range(1, asleep[0] + 1):
+    use(before_line)
+job.stop()
+print(asleep[0])
+"""
+    assert int(run_job_script(script, tmp_path)) > 40
+
+
 def test_close_wakes_only_its_own_reader(spool: Spool) -> None:
     """The others that wait for the same file go on waiting, and get what is written next."""
     feed = spool.feed()

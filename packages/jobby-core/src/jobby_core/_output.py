@@ -72,7 +72,7 @@ class OutputFile:
         self._version: Version = identity[1]
         self.finished: bool = False  # set once, by `finish`
         self.final_size: int = 0  # set before it
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant: a signal handler may close a reader
         self._fd = -1  # guarded by _lock
         self._readers = 0  # guarded by _lock
         self._no_wait = True  # until the file system turns out not to know RWF_NOWAIT
@@ -130,19 +130,21 @@ class OutputFile:
     def acquire_if_open(self) -> int | None:
         """Does what `acquire` does if that needs no opening, which can block; otherwise None."""
         with self._lock:
+            self._readers += 1  # before the look, so that nobody closes what is seen
             if self._fd < 0:
+                self._readers -= 1
                 return None
-            self._readers += 1
             return self._fd
 
     def release(self) -> None:
         """Ends one `acquire`; the last one closes the descriptor."""
+        fd = -1
         with self._lock:
             self._readers -= 1
-            if self._readers:
-                return
-            fd, self._fd = self._fd, -1
-        os.close(fd)
+            if not self._readers:
+                fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def read_cached(self, size: int, offset: int) -> bytes:
         """Reads what is in memory already; between `acquire` and `release`.

@@ -179,6 +179,9 @@ class Job:
         On a job that has ended already it does nothing. Without a launcher, a process that
         left the job's group (setsid(2)) is not reached.
 
+        Not for a signal handler, which may have interrupted the very call that this waits for: set
+        a flag there, and stop the job when the interrupted code looks at it.
+
         Args:
             grace_seconds: how long the job may take to end after SIGTERM
                 before SIGKILL follows; 0 kills at once.

@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from jobby_core import _inotify
@@ -21,16 +22,20 @@ _BULK_BYTES = 262_144
 class _ThreadWaiter:
     """Wakes a thread."""
 
-    __slots__ = ("_event",)
+    __slots__ = ("_asleep",)
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        # No Event: that has a lock of its own, which the thread may hold in the very moment in
+        # which its signal handler closes the reader.
+        self._asleep = threading.Lock()
+        self._asleep.acquire()
 
     def wake(self) -> None:
-        self._event.set()
+        with suppress(RuntimeError):  # woken already
+            self._asleep.release()
 
     def wait(self) -> None:
-        self._event.wait()
+        self._asleep.acquire()
 
 
 class OutputReader(io.RawIOBase):
@@ -40,8 +45,8 @@ class OutputReader(io.RawIOBase):
     in …` work. A read blocks until there is something, and returns `b""` only
     after the job has ended and its last byte was read.
 
-    For one thread at a time, but `close` may come from any: a blocked read
-    then raises `ReaderClosedError` at once. Close this reader, not an
+    For one thread at a time, but `close` may come from any, and from a signal
+    handler: a blocked read then raises `ReaderClosedError` at once. Close this reader, not an
     `io.BufferedReader` around it, whose own lock the blocked read holds.
 
     Made by `Job.stdout` and `Job.stderr`.
@@ -53,7 +58,7 @@ class OutputReader(io.RawIOBase):
         self._cursor = Cursor(offset)
         self._seen_size = 0  # the file's, at the last look; the reading thread's alone
         self._notifier: _inotify.Notifier | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant: `close` may come in a signal handler
         self._turn = threading.Lock()  # held by who reads, at last by who releases
         self._closing = True  # guarded by _lock; nothing to release yet
         self._waiter: _ThreadWaiter | None = None  # guarded by _lock
