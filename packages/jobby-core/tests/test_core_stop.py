@@ -1,7 +1,9 @@
 """Promises about stopping and ending: all of the job, once, with a true outcome."""
 
+import math
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -254,6 +256,46 @@ def test_waiting_has_a_limit_of_its_own(spool: Spool) -> None:
         feed.job.wait(0.01)
     waiting = background(feed.job.wait)
     assert feed.end() == waiting.result(DEADLINE_SECONDS) == feed.job.status()
+
+
+def test_more_than_threading_can_wait_is_for_ever(spool: Spool) -> None:
+    """An infinite grace, or time to wait, is no error."""
+    job = spool.start("sleep", "1000")
+    waiting = background(job.wait, math.inf)
+    background(job.stop, grace_seconds=math.inf).result(DEADLINE_SECONDS)
+    assert outcome(waiting.result(DEADLINE_SECONDS)) == (State.STOPPED, None, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("grace_seconds", [0.0, 1000.0])
+def test_a_callback_that_waits_for_another_job_is_refused(
+    spool: Spool, grace_seconds: float
+) -> None:
+    """It would wait for its own thread, and no job would ever end; a stop sends its signal."""
+    feed = spool.feed()
+    other = spool.start("sleep", "1000")
+    seen: list[BaseException] = []
+
+    def wait_for_other(ended: Job) -> None:
+        calls: list[Callable[[], object]] = [
+            lambda: other.wait(0),
+            other.wait,
+            lambda: other.wait(1000),
+            lambda: other.stop(grace_seconds=grace_seconds),
+            ended.wait,
+            ended.stop,
+        ]
+        for call in calls:
+            try:
+                call()
+            except (TimeoutError, RuntimeError) as error:
+                seen.append(error)
+
+    feed.job.add_done_callback(wait_for_other)
+    feed.close()
+    signum = signal.SIGTERM if grace_seconds else signal.SIGKILL
+    assert outcome(other.wait(DEADLINE_SECONDS)) == (State.STOPPED, None, signum)
+    assert [type(error) for error in seen] == [TimeoutError] + [RuntimeError] * 3
+    assert "in a thread of your own" in str(seen[-1])
 
 
 def test_the_end_of_output_comes_after_the_outcome(spool: Spool) -> None:

@@ -3,6 +3,7 @@
 Linux only. Needs nothing but the standard library and watchdog.
 """
 
+from jobby_core._launcher import launcher_available
 from jobby_core.errors import (
     ArgumentsTooLongError,
     CommandNotExecutableError,
@@ -26,7 +27,7 @@ from jobby_core.errors import (
     WorkingDirectoryError,
 )
 from jobby_core.follow import OutputFollower
-from jobby_core.job import Job, launcher_available
+from jobby_core.job import Job
 from jobby_core.reader import OutputReader
 from jobby_core.spec import JobArgs
 from jobby_core.state import Reason, State, Status, Stream, Usage

@@ -60,6 +60,16 @@ def path() -> str | None:
     return _BUILT_IN if os.path.exists(_BUILT_IN) else None
 
 
+def launcher_available() -> bool:
+    """Returns whether jobs get a launcher here.
+
+    Without one, a job is killed when this program exits, but runs on, and nobody can reach it,
+    when this process is killed; its outcome survives neither. What leaves the job's process group
+    is not killed, and `JobArgs.directory` and the limits are refused.
+    """
+    return path() is not None
+
+
 def path_for(args: JobArgs) -> str | None:
     """Returns the path of the launcher that a job is to have; None where there is none.
 

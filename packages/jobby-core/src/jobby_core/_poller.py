@@ -76,6 +76,20 @@ class Poller:
         """Tells whether this is the poller's thread."""
         return threading.get_ident() == self._thread_id
 
+    def wait_for(self, event: threading.Event, seconds: float | None) -> bool:
+        """Waits for what this thread brings about; tells whether it came in time.
+
+        Raises:
+            RuntimeError: this is that very thread, and would wait for ever.
+        """
+        if self.is_current() and (seconds is None or seconds > 0) and not event.is_set():
+            raise RuntimeError(
+                "cannot wait for a job's end in the library's own thread, which notices it; "
+                "wait in a thread of your own, or add a done callback"
+            )
+        # As long as threading can wait: it raises OverflowError at more, such as math.inf.
+        return event.wait(None if seconds is None else min(seconds, threading.TIMEOUT_MAX))
+
     def _start(self) -> select.epoll:
         # Under the lock: nobody may count on a thread that then could not be started.
         epoll, self._wake_fd = _open_epoll()

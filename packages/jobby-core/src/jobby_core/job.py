@@ -5,8 +5,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from jobby_core import _inotify, _launcher, _output, _reaper, _record
 from jobby_core._adopt import adopt
@@ -36,8 +37,8 @@ class Job:
     holds this object any more. It belongs to the process that started it: in
     a forked child this object tells nothing new. Started with
     `JobArgs.directory`, the job survives that process, and another one
-    attaches to it; otherwise it ends with it, since nobody could reach it. Only
-    one without a launcher runs on if that process is killed.
+    attaches to it; otherwise it ends with it, since nobody could reach it (without
+    a launcher it does not, if that process is killed: `launcher_available`).
 
     The main process decides: when it ends, the job has ended, and all that it
     left behind is killed before the output counts as complete.
@@ -74,12 +75,9 @@ class Job:
         with ExitStack() as always, ExitStack() as on_error:
             outputs = {}
             fds = []
-            for stream, path in (
-                (Stream.STDOUT, args.stdout_path),
-                (Stream.STDERR, args.stderr_path),
-            ):
+            for stream, path in zip(Stream, (args.stdout_path, args.stderr_path), strict=True):
                 outputs[stream], fd = _output.create(os.fspath(path))
-                on_error.callback(_unlink, outputs[stream].path)
+                on_error.callback(Path(path).unlink, missing_ok=True)
                 always.callback(os.close, fd)
                 fds.append(fd)
             process: DirectProcess | LaunchedProcess
@@ -156,16 +154,17 @@ class Job:
 
         Raises:
             TimeoutError: it still runs.
+            RuntimeError: this is the library's own thread, as in a callback: it waits for itself.
         """
-        if not self._ended.wait(timeout):
+        if not poller.wait_for(self._ended, timeout):
             raise TimeoutError(f"the job still runs after {timeout} seconds")
         return self.status()
 
     def add_done_callback(self, callback: Callable[["Job"], None]) -> None:
         """Calls `callback(job)` once the job has ended and its output is complete.
 
-        At once if it has; otherwise in the library's thread, where it must not block. What
-        it raises is logged.
+        At once if it has; otherwise in the library's thread, where it must not block: no job
+        ends meanwhile. What it raises is logged.
         """
         with self._lock:
             if not self._ended.is_set():
@@ -188,15 +187,17 @@ class Job:
 
         Raises:
             StopError: the kernel does not allow signalling the job.
+            RuntimeError: this is the library's own thread, as in a callback: the first signal is
+                sent, but the end cannot be waited for.
         """
         if self._process is None:
             return
         if grace_seconds > 0:
             self._process.send_signal(signal.SIGTERM)
-            if self._ended.wait(grace_seconds):
+            if poller.wait_for(self._ended, grace_seconds):
                 return
         self._process.send_signal(signal.SIGKILL)
-        self._ended.wait()
+        poller.wait_for(self._ended, None)
 
     def stdout(self, *, offset: int = 0) -> OutputReader:
         """Opens standard output for reading, from any thread and at any time; see `OutputReader`.
@@ -209,11 +210,11 @@ class Job:
             LimitError: no descriptor is left.
             ValueError: `offset` is negative.
         """
-        return self._open(Stream.STDOUT, offset)
+        return OutputReader(self._outputs[Stream.STDOUT], _checked(offset))
 
     def stderr(self, *, offset: int = 0) -> OutputReader:
         """Opens standard error for reading; otherwise the same as `stdout`."""
-        return self._open(Stream.STDERR, offset)
+        return OutputReader(self._outputs[Stream.STDERR], _checked(offset))
 
     def follow(
         self,
@@ -235,20 +236,15 @@ class Job:
         Raises:
             ValueError: `offset` is negative, or `max_chunk_bytes` less than 1.
         """
-        _check_offset(offset)
         if max_chunk_bytes < 1:
             raise ValueError(f"max_chunk_bytes must be 1 or more, not {max_chunk_bytes}")
-        return OutputFollower(self._outputs[stream], offset, max_chunk_bytes, wait)
+        return OutputFollower(self._outputs[stream], _checked(offset), max_chunk_bytes, wait)
 
     def __repr__(self) -> str:
         status = self.status()
         if status.exit_code is not None:
             return f"<Job {self._args.command!r} {status.state.value} exit_code={status.exit_code}>"
         return f"<Job {self._args.command!r} {status.state.value} pid={self.pid}>"
-
-    def _open(self, stream: Stream, offset: int) -> OutputReader:
-        _check_offset(offset)
-        return OutputReader(self._outputs[stream], offset)
 
     def _watch(self, process: DirectProcess | LaunchedProcess, action: str) -> None:
         self._process, self._pid = process, process.pid
@@ -290,28 +286,14 @@ class Job:
         try:
             callback(self)
         except BaseException as error:
-            # The others have a right to be called, too, and the thread that every job needs must
-            # not end of a SystemExit. In the caller's own thread, a ctrl-c or an exit is the caller's.
+            # The others have a right to be called, and every job needs the poller's thread. In
+            # the caller's own, a ctrl-c or an exit is the caller's.
             if not (isinstance(error, Exception) or poller.is_current()):
                 raise
             _log.exception("a callback of %r failed", self)
 
 
-def launcher_available() -> bool:
-    """Returns whether jobs get a launcher here.
-
-    Without one, a job is killed when this program exits, but runs on, and nobody can reach it,
-    when this process is killed; its outcome survives neither. What leaves the job's process group
-    is not killed, and `JobArgs.directory` and the limits are refused.
-    """
-    return _launcher.path() is not None
-
-
-def _check_offset(offset: int) -> None:
+def _checked(offset: int) -> int:
     if offset < 0:
         raise ValueError(f"offset must be 0 or more, not {offset}")
-
-
-def _unlink(path: str) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(path)
+    return offset
