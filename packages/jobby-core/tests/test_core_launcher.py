@@ -10,6 +10,7 @@ import pytest
 from core_support import (
     DEADLINE_SECONDS,
     Spool,
+    background,
     can_make_cgroups,
     is_running,
     parent_of,
@@ -226,6 +227,19 @@ def test_signals_meant_for_the_job_do_not_end_its_launcher(spool: Spool) -> None
         os.kill(launcher, signum)
     gate.open()
     assert job.wait(DEADLINE_SECONDS).exit_code == 5
+
+
+def test_signals_that_the_starting_thread_blocks_reach_the_job(spool: Spool) -> None:
+    """A program that waits for SIGTERM with sigwait(3) blocks it; its jobs still hear of a stop."""
+
+    def start() -> Job:  # in a thread of its own, since each has its own mask
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        return spool.start("sleep", "1000")
+
+    job = background(start).result(DEADLINE_SECONDS)
+    background(job.stop, grace_seconds=1000).result(DEADLINE_SECONDS)
+    status = job.status()
+    assert (status.state, status.signal) == (State.STOPPED, signal.SIGTERM)
 
 
 def test_an_output_beyond_its_limit_ends_the_job(spool: Spool) -> None:

@@ -57,7 +57,8 @@ class DirectProcess:
             )
         try:
             # Only these options: whatever makes Popen fork for real (preexec_fn, user, …)
-            # copies the page tables of a large process, at up to 185 ms a start.
+            # copies the page tables of a large process, at up to 185 ms a start. The signals that
+            # this thread blocks are blocked in the job, too: Popen has no option for that.
             child = subprocess.Popen(
                 [args.command, *args.args],
                 stdin=subprocess.DEVNULL,

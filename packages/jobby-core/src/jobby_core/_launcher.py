@@ -216,6 +216,7 @@ def _spawn(
             file_actions=[*actions, (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0)],
             setsid=True,  # a ctrl-c for this program is none for the job
             setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # which Python ignores
+            setsigmask=(),  # a thread that blocks SIGTERM would have the job never hear of a stop
         )
     except OSError as error:
         if error.errno == errno.E2BIG or limit_error(error, ""):
