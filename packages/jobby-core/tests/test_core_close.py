@@ -27,7 +27,7 @@ from core_support import (
     waiting,
 )
 
-from jobby_core import OutputFollower, OutputReader, ReaderClosedError, Stream
+from jobby_core import OutputFollower, OutputReader, ReaderClosedError, Stream, _inotify
 from jobby_core.follow import _LoopWaiter
 
 
@@ -361,6 +361,27 @@ with tempfile.TemporaryDirectory() as folder:
 print("freed")
 """
     assert run_script(script) == "freed\n"
+
+
+def test_an_abandoned_follower_is_freed_though_its_loop_was_only_stopped(spool: Spool) -> None:
+    """A loop that nobody runs or closes again is asked for nothing."""
+    feed = spool.feed()
+    loop = asyncio.new_event_loop()
+
+    async def use() -> None:
+        follower = feed.job.follow(Stream.STDOUT)
+        task = asyncio.create_task(anext(follower))
+        await until_here(lambda: waiting() == 1)
+        await cancel(follower, task)
+        followers.append(follower)
+
+    followers: list[OutputFollower] = []
+    loop.run_until_complete(use())
+    assert _inotify.shared._users == 1
+    with pytest.warns(ResourceWarning, match="unclosed follower"):
+        followers.clear()
+    assert _inotify.shared._users == 0
+    loop.close()
 
 
 def wait_in_a_loop_that_is_closed(feed: Feed) -> "asyncio.Task[bytes]":

@@ -175,9 +175,9 @@ class OutputFollower(AsyncIterator[bytes]):
     def __del__(self) -> None:
         if self._fd < 0 or sys.is_finalizing():  # for the reason given in OutputReader.close
             return
-        if self._notifier is not None and self._loop is not None:
-            # The garbage collector may run in any thread; the loop's books are the loop's,
-            # unless it was closed.
+        if self._notifier is not None and self._loop is not None and self._loop.is_running():
+            # The garbage collector may run in any thread; the loop's books are the loop's. One
+            # that was closed, or only stopped, might never get to it: then nobody uses them.
             with suppress(RuntimeError):
                 leave = _inotify.shared.leave
                 self._loop.call_soon_threadsafe(leave, self._notifier, self._loop)
