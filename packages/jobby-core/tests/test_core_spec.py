@@ -1,7 +1,9 @@
 """Promises about JobArgs: what can never be started is refused before anything exists."""
 
+import copy
 import dataclasses
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,13 +41,16 @@ def encodable(text: str) -> bool:
         ({"args": ["fine", "a\0b"]}, "args", "NUL"),
         ({"args": ["\udfff"]}, "args", "encoding"),
         ({"args": [1]}, "args", "it is int, not str"),
+        ({"args": None}, "args", "it is NoneType, no sequence"),
         ({"stdout_path": ""}, "stdout_path", "it is empty"),
         ({"stdout_path": "a\0b"}, "stdout_path", "NUL"),
         ({"stdout_path": b"/o"}, "stdout_path", "it is bytes, not str"),
+        ({"stdout_path": None}, "stdout_path", "it is NoneType, no path"),
         ({"stderr_path": ""}, "stderr_path", "it is empty"),
         ({"stderr_path": "/tmp/../o"}, "stderr_path", "the same as stdout_path"),
         ({"cwd": ""}, "cwd", "it is empty"),
         ({"cwd": "a\0b"}, "cwd", "NUL"),
+        ({"cwd": 1}, "cwd", "it is int, no path"),
         ({"directory": ""}, "directory", "it is empty"),
         ({"label": 1}, "label", "it is int, not str"),
         ({"max_output_bytes": 0}, "max_output_bytes", "0 is not between 1 and"),
@@ -56,6 +61,7 @@ def encodable(text: str) -> bool:
         ({"timeout_seconds": 0}, "timeout_seconds", "0 is not between 0.001 and"),
         ({"timeout_seconds": float("nan")}, "timeout_seconds", "nan is not between"),
         ({"timeout_seconds": float("inf")}, "timeout_seconds", "inf is not between"),
+        ({"env": ["A=1"]}, "env", "it is list, no mapping"),
         ({"env": {"": "x"}}, "env", "no variable name"),
         ({"env": {"A=B": "x"}}, "env", "no variable name"),
         ({"env": {"A": "x\0"}}, "env", "NUL"),
@@ -102,6 +108,15 @@ def test_equal_arguments_are_equal_and_hash_alike() -> None:
     assert one != dataclasses.replace(one, command="false")
     with pytest.raises(InvalidJobError):
         dataclasses.replace(one, command="")
+
+
+def test_it_can_be_copied_sent_and_taken_apart() -> None:
+    """As any dataclass, with its environment: deep copies, pickles and `asdict`."""
+    spec = job_args(args=["a"], env={"A": "1"})
+    assert copy.deepcopy(spec) == spec
+    assert pickle.loads(pickle.dumps(spec)) == spec
+    assert dataclasses.asdict(spec)["env"] == {"A": "1"}
+    assert "env={'A': '1'}" in repr(spec)
 
 
 @pytest.mark.parametrize("kind", [str, Path])

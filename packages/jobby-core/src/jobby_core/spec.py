@@ -1,11 +1,31 @@
 """Owns JobArgs: what to run and where its output goes, validated and frozen."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from types import MappingProxyType
 
 from jobby_core.errors import InvalidJobError
+
+
+class _Environment(Mapping[str, str]):
+    """A dict that stays as it is; unlike a MappingProxyType, it can be copied and pickled."""
+
+    __slots__ = ("_variables",)
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = dict(variables)
+
+    def __getitem__(self, name: str) -> str:
+        return self._variables[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)
+
+    def __repr__(self) -> str:
+        return repr(self._variables)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +72,11 @@ class JobArgs:
         if not self.command:
             raise _invalid("command", "it is empty", "name the program to run")
         if isinstance(self.args, str | bytes):
-            raise _invalid("args", "it is one string", "give a sequence, one element an argument")
-        object.__setattr__(self, "args", tuple(self.args))
+            raise _invalid("args", "it is one string", _ONE_EACH)
+        try:
+            object.__setattr__(self, "args", tuple(self.args))
+        except TypeError:
+            raise _invalid("args", f"it is {_kind(self.args)}, no sequence", _ONE_EACH) from None
         for index, argument in enumerate(self.args):
             _check_text(f"args[{index}]", argument)
         for name in ("stdout_path", "stderr_path"):
@@ -69,7 +92,14 @@ class JobArgs:
         _check_limit("timeout_seconds", self.timeout_seconds, 0.001, 1e12, int, float)
         if self.env is not None:
             _check_env(self.env)
-            object.__setattr__(self, "env", MappingProxyType(dict(self.env)))
+            object.__setattr__(self, "env", _Environment(self.env))
+
+
+_ONE_EACH = "give a sequence, one element an argument"
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
 
 
 def _invalid(name: str, cause: str, way_out: str) -> InvalidJobError:
@@ -78,7 +108,7 @@ def _invalid(name: str, cause: str, way_out: str) -> InvalidJobError:
 
 def _check_text(name: str, value: object) -> None:
     if not isinstance(value, str):
-        raise _invalid(name, f"it is {type(value).__name__}, not str", "give a str")
+        raise _invalid(name, f"it is {_kind(value)}, not str", "give a str")
     if "\0" in value:
         # execve(2) takes NUL-terminated strings: the rest would silently be lost.
         raise _invalid(name, "it contains a NUL character", "remove it")
@@ -94,7 +124,10 @@ def _check_text(name: str, value: object) -> None:
 
 def _absolute(name: str, value: str | os.PathLike[str]) -> str:
     # Made absolute here: the process may change its directory before a reader opens the file.
-    path = os.fspath(value)
+    try:
+        path = os.fspath(value)
+    except TypeError:
+        raise _invalid(name, f"it is {_kind(value)}, no path", "give a str or a Path") from None
     _check_text(name, path)
     if not path:
         raise _invalid(name, "it is empty", "name a path")
@@ -106,12 +139,14 @@ def _check_limit(name: str, value: float | None, least: float, most: float, *of:
         return
     if not isinstance(value, of) or isinstance(value, bool):  # an int, too, that reads as a word
         kinds = " or ".join(kind.__name__ for kind in of)
-        raise _invalid(name, f"it is {type(value).__name__}, not {kinds}", f"give an {kinds}")
+        raise _invalid(name, f"it is {_kind(value)}, not {kinds}", f"give an {kinds}")
     if not least <= value <= most:
         raise _invalid(name, f"{value} is not between {least} and {most}", "leave it out for none")
 
 
 def _check_env(env: Mapping[str, str]) -> None:
+    if not isinstance(env, Mapping):
+        raise _invalid("env", f"it is {_kind(env)}, no mapping", "give a dict of names to values")
     for name, value in env.items():
         _check_text("env", name)
         _check_text("env", value)
