@@ -312,7 +312,7 @@ def run_script(script: str, *args: str, before: Sequence[str] = ()) -> str:
     return done.stdout
 
 
-_JOB_SCRIPT = """
+JOB_SCRIPT = """
 import ctypes, logging, os, signal, subprocess, sys, threading, time, traceback, warnings
 from jobby_core import Job, JobArgs, State, StartError, StopError, Stream
 from jobby_core._poller import poller
@@ -363,10 +363,10 @@ class Hold:
 def run_job_script(script: str, folder: Path, *args: str, before: Sequence[str] = ()) -> str:
     """Does what `run_script` does, with jobs whose outputs lie in `folder`.
 
-    The script finds the library's names imported, and a few helpers; see `_JOB_SCRIPT`.
+    The script finds the library's names imported, and a few helpers; see `JOB_SCRIPT`.
     Its `sys.argv[1:]` are `folder` and `args`.
     """
-    return run_script(_JOB_SCRIPT + script, str(folder), *args, before=before)
+    return run_script(JOB_SCRIPT + script, str(folder), *args, before=before)
 
 
 def forget_pages(path: str | os.PathLike[str]) -> None:

@@ -7,14 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from core_support import (
-    DEADLINE_SECONDS,
-    Spool,
-    is_running,
-    read_all,
-    run_job_script,
-    until,
-)
+from core_support import DEADLINE_SECONDS, Spool, is_running, read_all, run_job_script, until
 
 from jobby_core import Job, LimitError, State, _direct
 from jobby_core._direct import DirectProcess
