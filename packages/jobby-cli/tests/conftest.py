@@ -11,16 +11,13 @@ from hypothesis import settings
 from jobby_cli import environment
 
 environment.adopt()
-sys.path.append(str(Path(__file__).parent))  # for cli_kit, which is no test
+sys.path.append(str(Path(__file__).parent))  # for the cli_* files, which are no tests
 
-from cli_kit import (  # noqa: E402 - it imports grpc, which reads the environment then
-    Authority,
-    Cli,
-    Peer,
-    Relay,
-    serving,
-    write_files,
-)
+from cli_authority import Authority  # noqa: E402 - grpc reads the environment on import
+from cli_command import Cli  # noqa: E402 - grpc reads the environment on import
+from cli_files import write_files  # noqa: E402 - grpc reads the environment on import
+from cli_peer import Peer, serving  # noqa: E402 - grpc reads the environment on import
+from cli_relay import Relay  # noqa: E402 - grpc reads the environment on import
 
 # On a busy machine an example may take long without being wrong.
 settings.register_profile("jobby", deadline=None)

@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
-import cli_kit
+import cli_authority
 import click
 import pytest
-from cli_kit import Cli, Leaf, serving
+from cli_authority import Leaf
+from cli_command import Cli
+from cli_peer import serving
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -58,7 +60,7 @@ def test_what_init_makes_works_at_once(bare: Cli) -> None:
     """A server and the command accept each other with the files as they are."""
     assert bare("certs", "init").code == 0
     files = contents(bare.folder)
-    ca = cli_kit.Authority()
+    ca = cli_authority.Authority()
     ca.pem = files["ca.crt"]
     with serving(ca, Leaf(files["server.cert"], files["server.key"])) as peer:
         for host in ("localhost", "127.0.0.1"):
@@ -510,7 +512,7 @@ class TestSamples:
         ):
             (bare.folder / as_).write_bytes(files[name])
             (bare.folder / as_).chmod(0o644)
-        ca = cli_kit.Authority()
+        ca = cli_authority.Authority()
         ca.pem = files["ca.crt"]
         with serving(ca, Leaf(files["server.cert"], files["server.key"])) as peer:
             done = bare("--server", peer.address, "status", str(uuid.uuid4()))

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cli_kit import DEADLINE_SECONDS, TELL, Cli, Gathered
+from cli_command import TELL, Cli
+from cli_gathered import Gathered
+from cli_waiting import DEADLINE_SECONDS
 
 
 def completions(jobby: Cli, shell: str, *words: str) -> list[str]:

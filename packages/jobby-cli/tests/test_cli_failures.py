@@ -10,17 +10,11 @@ from pathlib import Path
 
 import grpc
 import pytest
-from cli_kit import (
-    DEADLINE_SECONDS,
-    SERVER,
-    Authority,
-    Cli,
-    Leaf,
-    Peer,
-    refuse,
-    serving,
-    write_files,
-)
+from cli_authority import SERVER, Authority, Leaf
+from cli_command import Cli
+from cli_files import write_files
+from cli_peer import Peer, refuse, serving
+from cli_waiting import DEADLINE_SECONDS
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,

@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_kit import DEADLINE_SECONDS, Authority, Cli, Peer, Relay, serving
+from cli_authority import Authority
+from cli_command import Cli
+from cli_peer import Peer, serving
+from cli_relay import Relay
+from cli_waiting import DEADLINE_SECONDS
 
 from jobby_proto.v1 import jobby_pb2 as pb
 

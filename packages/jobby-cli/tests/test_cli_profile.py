@@ -5,7 +5,10 @@ import uuid
 from pathlib import Path
 
 import pytest
-from cli_kit import Authority, Cli, Peer, write_files
+from cli_authority import Authority
+from cli_command import Cli
+from cli_files import write_files
+from cli_peer import Peer
 
 from jobby_cli.failures import CommandError
 from jobby_cli.profile import load

@@ -7,7 +7,10 @@ import uuid
 from pathlib import Path
 
 import pytest
-from cli_kit import Authority, Cli, Peer, serving, write_files
+from cli_authority import Authority
+from cli_command import Cli
+from cli_files import write_files
+from cli_peer import Peer, serving
 
 from jobby_cli.recent import MOST_IN_ALL, MOST_JOBS, Recent, Scope
 

@@ -7,7 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from cli_kit import TELL, Cli, Peer
+from cli_command import TELL, Cli
+from cli_peer import Peer
 
 VERBS = ["start", "status", "output", "stop", "certs", "completion"]
 PUBLIC_NAMES = {

@@ -4,7 +4,8 @@ import uuid
 from typing import Any
 
 import pytest
-from cli_kit import Cli, Peer
+from cli_command import Cli
+from cli_peer import Peer
 
 from jobby_proto.v1 import jobby_pb2 as pb
 

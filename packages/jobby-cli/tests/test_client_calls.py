@@ -13,17 +13,11 @@ from typing import Any
 
 import grpc
 import pytest
-from cli_kit import (
-    DEADLINE_SECONDS,
-    Authority,
-    Peer,
-    Relay,
-    end_of,
-    refuse,
-    serving,
-    wait_until,
-    write_files,
-)
+from cli_authority import Authority
+from cli_files import write_files
+from cli_peer import Peer, end_of, refuse, serving
+from cli_relay import Relay
+from cli_waiting import DEADLINE_SECONDS, wait_until
 
 from jobby_client import (
     Address,

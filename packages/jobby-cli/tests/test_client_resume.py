@@ -10,7 +10,10 @@ from typing import Any
 
 import grpc
 import pytest
-from cli_kit import DEADLINE_SECONDS, Authority, Peer, Relay, end_of, refuse, serving
+from cli_authority import Authority
+from cli_peer import Peer, end_of, refuse, serving
+from cli_relay import Relay
+from cli_waiting import DEADLINE_SECONDS
 
 from jobby_client import (
     BrokenStreamError,

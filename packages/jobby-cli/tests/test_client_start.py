@@ -8,7 +8,11 @@ from typing import Any
 
 import grpc
 import pytest
-from cli_kit import DEADLINE_SECONDS, Authority, Cli, Peer, Relay, refuse, serving
+from cli_authority import Authority
+from cli_command import Cli
+from cli_peer import Peer, refuse, serving
+from cli_relay import Relay
+from cli_waiting import DEADLINE_SECONDS
 
 from jobby_client import (
     CannotStartError,

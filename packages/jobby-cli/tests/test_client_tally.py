@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 import pytest
-from cli_kit import end_of
+from cli_peer import end_of
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -11,9 +11,12 @@ import pytest
 from jobby_server import environment
 
 environment.quiet_grpc(debug=False)
-sys.path.append(str(Path(__file__).parent))  # for server_kit, which is no test
+sys.path.append(str(Path(__file__).parent))  # for the server_* files, which are no tests
 
-from server_kit import Authority, Fifo, Files, state_folder  # noqa: E402 - it imports grpc, so it comes last
+from server_authority import Authority  # noqa: E402 - grpc comes last
+from server_process import Files  # noqa: E402 - grpc comes last
+from server_running import state_folder  # noqa: E402 - grpc comes last
+from server_waiting import Fifo  # noqa: E402 - grpc comes last
 
 # nohup(1) ignores SIGHUP, and what a test starts would inherit that; not so a handler.
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

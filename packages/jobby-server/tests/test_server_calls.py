@@ -7,7 +7,10 @@ from typing import Any
 
 import grpc
 import pytest
-from server_kit import Authority, Client, Fifo, Running, refused, run, serving
+from server_authority import Authority
+from server_client import Client, refused
+from server_running import Running, serving
+from server_waiting import Fifo, run
 
 from jobby_proto.v1 import jobby_pb2 as pb
 from jobby_server import wire

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PrivateFormat,
 )
-from server_kit import CLIENT, SERVER, Authority, Files, Key, Leaf, key_pem
+from server_authority import CLIENT, SERVER, Authority, Key, Leaf, key_pem
+from server_process import Files
 
 from jobby_server import certificates, identity
 from jobby_server.certificates import Material

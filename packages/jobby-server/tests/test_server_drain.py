@@ -13,19 +13,11 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
-from server_kit import (
-    DEADLINE_SECONDS,
-    Authority,
-    Running,
-    alive,
-    busy_threads,
-    health,
-    parent_of,
-    refused,
-    run,
-    serving,
-    until,
-)
+from server_authority import Authority
+from server_client import health, refused
+from server_process import alive, parent_of
+from server_running import Running, serving
+from server_waiting import DEADLINE_SECONDS, busy_threads, run, until
 
 from jobby_proto.v1 import jobby_pb2 as pb
 from jobby_server import stops

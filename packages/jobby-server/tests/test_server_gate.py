@@ -17,7 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
-from server_kit import Authority, Client, Leaf, health, reflection, refused, run, serving
+from server_authority import Authority, Leaf
+from server_client import Client, health, reflection, refused
+from server_running import serving
+from server_waiting import run
 
 from jobby_core import OutputError
 from jobby_proto.v1 import jobby_pb2 as pb

@@ -13,7 +13,7 @@ from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
-from server_kit import SERVER, Authority, Leaf, common_name
+from server_authority import SERVER, Authority, Leaf, common_name
 
 from jobby_server import identity
 from jobby_server.identity import Authorities, IdentityError, Owner

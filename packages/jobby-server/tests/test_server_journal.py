@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from server_kit import run
+from server_waiting import run
 
 from jobby_core import Reason, State, Status, Usage
 from jobby_server import jobs_table, row, schema

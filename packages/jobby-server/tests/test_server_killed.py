@@ -11,7 +11,9 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
-from server_kit import Client, Fifo, Files, Process, alive, failing, refused, run, started, until
+from server_client import Client, refused
+from server_process import Files, Process, alive, failing, started
+from server_waiting import Fifo, run, until
 
 from jobby_proto.v1 import jobby_pb2 as pb
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
-from server_kit import run, until
+from server_waiting import run, until
 
 from jobby_server.identity import Owner, Principal
 from jobby_server.lifetime import Lifetimes

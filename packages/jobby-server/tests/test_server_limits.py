@@ -7,7 +7,10 @@ import socket
 
 import grpc
 import pytest
-from server_kit import Authority, refused, run, serving
+from server_authority import Authority
+from server_client import refused
+from server_running import serving
+from server_waiting import run
 
 from jobby_proto.v1 import jobby_pb2 as pb
 from jobby_server.limits import Limits, channel_arguments, connection_limit

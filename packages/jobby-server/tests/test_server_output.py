@@ -12,7 +12,11 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
-from server_kit import Authority, Fifo, refused, run, server_environment, serving, until
+from server_authority import Authority
+from server_client import refused
+from server_process import server_environment
+from server_running import serving
+from server_waiting import Fifo, run, until
 
 from jobby_proto.v1 import jobby_pb2 as pb
 from jobby_server.identity import Owner

@@ -17,20 +17,10 @@ import grpc.aio
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
-from server_kit import (
-    DEADLINE_SECONDS,
-    Authority,
-    Client,
-    Files,
-    alive,
-    failing,
-    refused,
-    run,
-    server_command,
-    server_environment,
-    started,
-    until,
-)
+from server_authority import Authority
+from server_client import Client, refused
+from server_process import Files, alive, failing, server_command, server_environment, started
+from server_waiting import DEADLINE_SECONDS, run, until
 
 from jobby_proto.v1 import jobby_pb2 as pb
 

@@ -13,18 +13,11 @@ from typing import Any
 
 import grpc
 import pytest
-from server_kit import (
-    Authority,
-    Client,
-    Fifo,
-    Running,
-    alive,
-    parent_of,
-    refused,
-    run,
-    serving,
-    until,
-)
+from server_authority import Authority
+from server_client import Client, refused
+from server_process import alive, parent_of
+from server_running import Running, serving
+from server_waiting import Fifo, run, until
 
 from jobby_core import Job, JobArgs
 from jobby_proto.v1 import jobby_pb2 as pb

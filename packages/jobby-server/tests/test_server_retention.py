@@ -8,7 +8,10 @@ import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from server_kit import Authority, Client, Fifo, refused, run, serving, until
+from server_authority import Authority
+from server_client import Client, refused
+from server_running import serving
+from server_waiting import Fifo, run, until
 
 from jobby_proto.v1 import jobby_pb2 as pb
 from jobby_server import jobs_table

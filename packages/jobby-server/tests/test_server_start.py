@@ -7,7 +7,10 @@ from pathlib import Path
 
 import grpc
 import pytest
-from server_kit import Authority, Fifo, busy_threads, refused, run, serving, until
+from server_authority import Authority
+from server_client import refused
+from server_running import serving
+from server_waiting import Fifo, busy_threads, run, until
 
 from jobby_proto.v1 import jobby_pb2 as pb
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from server_kit import Fifo, run, until
+from server_waiting import Fifo, run, until
 
 from jobby_core import Job, JobArgs, Reason, RecordError, State, Status
 from jobby_server import jobs_table

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from server_kit import run
+from server_waiting import run
 
 from jobby_server import tail
 

@@ -12,22 +12,11 @@ import grpc
 import grpc.aio
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from server_kit import (
-    DEADLINE_SECONDS,
-    SERVER,
-    Authority,
-    Client,
-    Files,
-    Key,
-    Leaf,
-    Running,
-    key_pem,
-    refused,
-    run,
-    server_environment,
-    serving,
-    started,
-)
+from server_authority import SERVER, Authority, Key, Leaf, key_pem
+from server_client import Client, refused
+from server_process import Files, server_environment, started
+from server_running import Running, serving
+from server_waiting import DEADLINE_SECONDS, run
 
 from jobby_proto.v1 import jobby_pb2 as pb
 from jobby_server import tls
