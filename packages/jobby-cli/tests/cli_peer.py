@@ -16,6 +16,9 @@ from cli_waiting import DEADLINE_SECONDS
 from jobby_proto.v1 import jobby_pb2 as pb
 from jobby_proto.v1 import jobby_pb2_grpc
 
+JOB = uuid.UUID("d19af777-cfa4-40a3-b835-244365b5a697")
+"""A job of the server's: it takes any id for one."""
+
 
 class Servicer(jobby_pb2_grpc.JobbyServicer):
     """Answers as a test tells it to; by default each job has run and printed `hello`.

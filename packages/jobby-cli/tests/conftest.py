@@ -19,6 +19,8 @@ from cli_files import write_files  # noqa: E402 - grpc reads the environment on 
 from cli_peer import Peer, serving  # noqa: E402 - grpc reads the environment on import
 from cli_relay import Relay  # noqa: E402 - grpc reads the environment on import
 
+from jobby_client import Client  # noqa: E402 - grpc reads the environment on import
+
 # On a busy machine an example may take long without being wrong.
 settings.register_profile("jobby", deadline=None)
 settings.load_profile("jobby")
@@ -51,6 +53,13 @@ def peer(ca: Authority) -> Iterator[Peer]:
     """A server that answers as it is told."""
     with serving(ca) as peer:
         yield peer
+
+
+@pytest.fixture
+def client(ca: Authority, peer: Peer) -> Iterator[Client]:
+    """A client of `peer`."""
+    with Client(peer.address, ca.credentials()) as client:
+        yield client
 
 
 @pytest.fixture

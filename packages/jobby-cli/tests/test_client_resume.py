@@ -3,7 +3,6 @@
 import random
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from cli_authority import Authority
-from cli_peer import Peer, end_of, refuse, serving
+from cli_peer import JOB, Peer, end_of, refuse, serving
 from cli_relay import Relay
 from cli_waiting import DEADLINE_SECONDS
 
@@ -33,16 +32,8 @@ from jobby_client import (
 )
 from jobby_proto.v1 import jobby_pb2 as pb
 
-JOB = uuid.UUID("d19af777-cfa4-40a3-b835-244365b5a697")
 CODE = grpc.StatusCode
 Output = Callable[[Any, Any], Iterable[bytes | pb.GetJobOutputResponse]]
-
-
-@pytest.fixture
-def client(ca: Authority, peer: Peer) -> Iterator[Client]:
-    """A client of `peer`."""
-    with Client(peer.address, ca.credentials()) as client:
-        yield client
 
 
 def in_turn(*outputs: Output) -> Output:

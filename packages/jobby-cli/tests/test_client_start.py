@@ -2,7 +2,6 @@
 
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ import grpc
 import pytest
 from cli_authority import Authority
 from cli_command import Cli
-from cli_peer import Peer, refuse, serving
+from cli_peer import JOB, Peer, refuse, serving
 from cli_relay import Relay
 from cli_waiting import DEADLINE_SECONDS
 
@@ -23,8 +22,6 @@ from jobby_client import (
     UnknownStartError,
 )
 from jobby_proto.v1 import jobby_pb2 as pb
-
-JOB = uuid.UUID("d19af777-cfa4-40a3-b835-244365b5a697")
 
 
 def test_every_start_has_an_id_of_its_own(ca: Authority, peer: Peer) -> None:
