@@ -1,4 +1,4 @@
-"""Owns a server in a process of its own, its files, and what the kernel tells of a process."""
+"""Owns a server in a process of its own: its files, its command, its end, and who is alive."""
 
 import os
 import subprocess
@@ -9,8 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import grpc
+import grpc.aio
+from cryptography import x509
 from server_authority import SERVER, Authority
+from server_client import Client
 from server_waiting import DEADLINE_SECONDS
+
+ANY_PORT = ("--listen", "127.0.0.1:0")
+"""What a server is told so that it listens on a free port; its log says which."""
 
 
 def parent_of(pid: int) -> int:
@@ -122,3 +129,10 @@ def failing(
         check=False,  # failing is what it is to do
     )
     return done.returncode, done.stdout + done.stderr
+
+
+def connect(files: Files, address: str, subject: str | x509.Name = "alice") -> Client:
+    """Returns a client of a server in another process; its channel is closed by its loop."""
+    leaf = files.ca.issue(subject)
+    credentials = grpc.ssl_channel_credentials(files.ca.pem, leaf.key_pem, leaf.cert_pem)
+    return Client(grpc.aio.secure_channel(address, credentials), "jobby.v1.Jobby")

@@ -8,10 +8,9 @@ import grpc
 import grpc.aio
 import pytest
 from server_client import Client
-from server_process import Files, server_command, server_environment, started
+from server_process import ANY_PORT, Files, server_command, server_environment, started
 from server_waiting import DEADLINE_SECONDS, run
 
-ANY_PORT = ("--listen", "127.0.0.1:0")
 # A disk that hangs cannot be had for a test: what would read it waits for ever instead.
 SERVER = """
 import asyncio, sys, threading

@@ -12,13 +12,12 @@ import grpc
 import grpc.aio
 import pytest
 from server_client import Client, refused
-from server_process import Files, Process, alive, failing, started
+from server_process import ANY_PORT, Files, Process, alive, failing, started
 from server_waiting import Fifo, run, until
 
 from jobby_proto.v1 import jobby_pb2 as pb
 
 CODE = grpc.StatusCode
-ANY_PORT = ("--listen", "127.0.0.1:0")
 
 
 def connect(files: Files, process: Process, subject: str = "alice") -> Client:

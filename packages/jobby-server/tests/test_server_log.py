@@ -1,12 +1,23 @@
-"""The log: nothing that a client writes can forge a line of it."""
+"""The log: nothing that a client writes can forge a line of it, and no argument is in it."""
 
 import logging
+import signal
 import sys
 
+import grpc
+import grpc.aio
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
+from server_client import refused
+from server_process import ANY_PORT, Files, connect, started
+from server_waiting import run
 
+from jobby_proto.v1 import jobby_pb2 as pb
 from jobby_server.log import LineFormatter, printable
+
+CODE = grpc.StatusCode
 
 
 @given(st.text())
@@ -43,3 +54,46 @@ def test_the_lines_of_a_traceback_are_marked() -> None:
     assert first.endswith(" INFO oops")
     assert rest
     assert all(line.startswith("  | ") and line.isprintable() for line in rest)
+
+
+def test_a_name_or_a_command_cannot_forge_the_log(files: Files) -> None:
+    """What clients choose appears escaped, each record on its own line."""
+    evil = "x\n2026-01-01T00:00:00Z INFO listening on evil:1\x1b[2J"
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "al\x1bice", _validate=False)])
+    with started(files, *ANY_PORT) as process:
+
+        async def scenario() -> None:
+            client = connect(files, process.address)
+            command = files.folder / evil
+            command.parent.mkdir(exist_ok=True)
+            command.write_text("#!/bin/sh\n")
+            command.chmod(0o700)
+            await client.wait(await client.run_job(str(command)))
+            await client.channel.close()
+            stranger = connect(files, process.address, subject)
+            call = stranger.status(pb.GetStatusRequest(job_id=b"x" * 16))
+            assert (await refused(call))[0] is CODE.UNAUTHENTICATED
+            await stranger.channel.close()
+
+        run(scenario())
+        _, log = process.end(signal.SIGTERM)
+    assert "\\n2026-01-01" in log
+    lines = log.splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert sum("Z INFO listening on" in line and "\\n" not in line for line in lines) == 1
+    assert any("refused a call" in line for line in lines)
+
+
+def test_an_argument_is_not_logged(files: Files) -> None:
+    """Arguments may hold passwords; the log has the command alone."""
+    with started(files, *ANY_PORT, "--log-level", "debug") as process:
+
+        async def scenario() -> None:
+            client = connect(files, process.address)
+            await client.wait(await client.run_job("echo", "hunter2"))
+            await client.channel.close()
+
+        run(scenario())
+        _, log = process.end(signal.SIGTERM)
+    assert "started echo" in log
+    assert "hunter2" not in log
