@@ -62,7 +62,7 @@ def test_limits_that_are_none_are_told(ca: Authority, peer: Peer, options: dict[
     assert not peer.servicer.starts
 
 
-@pytest.mark.parametrize("args", ["hello", b"hello"])
+@pytest.mark.parametrize("args", ["hello", b"hello"], ids=["str", "bytes"])
 def test_one_string_is_not_taken_for_its_characters(ca: Authority, peer: Peer, args: Any) -> None:
     """Another command than was meant would run."""
     with Client(peer.address, ca.credentials()) as client:

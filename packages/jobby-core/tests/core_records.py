@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from core_support import JOB_SCRIPT, DEADLINE_SECONDS, Spool
+from core_support import DEADLINE_SECONDS, JOB_SCRIPT, Spool
 
 from jobby_core import JobArgs
 
