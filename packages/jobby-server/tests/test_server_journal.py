@@ -118,16 +118,23 @@ def test_the_oldest_ends_come_first_in_pages(place: Path | None) -> None:
     run(scenario())
 
 
-def test_the_time_to_stay_begins_when_the_end_is_recorded(place: Path | None) -> None:
-    """A job whose start's clock was years behind would otherwise be gone at its end."""
+def test_the_time_to_stay_begins_when_the_end_is_seen(place: Path | None) -> None:
+    """A job whose start's clock was years behind would otherwise be gone at its end.
+
+    Of one that nobody saw end, the recorded end counts.
+    """
 
     async def scenario() -> None:
         async with journal(place) as j:
             kept, before = job(), row.now_us()
             await j.write(jobs_table.insert, kept, "true", [])
-            await j.write(jobs_table.end, kept.id, DONE, "", 0, 0)
-            (oldest,) = await j.read(jobs_table.oldest, (0, 0), 1)
-            assert before <= oldest.closed_us <= row.now_us()
+            await j.write(jobs_table.end, kept.id, DONE, "", 0, 0, seen=True)
+            unseen = job()
+            await j.write(jobs_table.insert, unseen, "true", [])
+            await j.write(jobs_table.end, unseen.id, DONE, "", 0, 0)
+            old, young = await j.read(jobs_table.oldest, (0, 0), 2)
+            assert (old.id, old.closed_us) == (unseen.id, row.to_us(END))
+            assert before <= young.closed_us <= row.now_us()
             found = await j.read(jobs_table.find, kept.id, ALICE)
             assert found is not None
             assert found.status.ended_at == END

@@ -1,8 +1,8 @@
 """Owns a job's process group without a launcher: starts it, signals all of it, reaps its leader.
 
 For platforms that have no launcher. What is lost without one: the job is killed when this
-program exits, it runs on and nobody can reach it when this process is killed, its outcome
-survives neither, and a process that leaves the group (setsid(2)) is not killed.
+program exits (atexit), it runs on and nobody can reach it when this process ends otherwise, its
+outcome survives neither, and a process that leaves the group (setsid(2)) is not killed.
 """
 
 import atexit

@@ -63,9 +63,9 @@ def path() -> str | None:
 def launcher_available() -> bool:
     """Returns whether jobs get a launcher here.
 
-    Without one, a job is killed when this program exits, but runs on, and nobody can reach it,
-    when this process is killed; its outcome survives neither. What leaves the job's process group
-    is not killed, and `JobArgs.directory` and the limits are refused.
+    Without one, a job is killed when this program exits (atexit), but runs on, and nobody can reach
+    it, when this process ends otherwise; its outcome survives neither. What leaves the job's
+    process group is not killed, and `JobArgs.directory` and the limits are refused.
     """
     return path() is not None
 
@@ -93,7 +93,7 @@ def path_for(args: JobArgs) -> str | None:
 def _say_what_is_lost() -> None:
     _log.warning(
         "jobs are started without a launcher: they are killed when this program exits, they run "
-        "on and nobody can reach them when this process is killed, their exit codes survive "
+        "on and nobody can reach them when it ends otherwise, their exit codes survive "
         "neither, and what leaves a job's process group is not killed"
     )
 

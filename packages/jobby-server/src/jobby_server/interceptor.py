@@ -158,9 +158,10 @@ def _shortened(text: str) -> str:
     """
     # A lone surrogate (of a path that is not UTF-8) cannot be sent: the call would never end.
     text = text.encode(errors="backslashreplace").decode()
-    if sum(map(_header_bytes, text)) <= _MAX_TEXT_BYTES:
+    # Their number first: a command may have MiBs.
+    if len(text) <= _MAX_TEXT_BYTES and sum(map(_header_bytes, text)) <= _MAX_TEXT_BYTES:
         return text
-    return f"{_fitting(text)}…{_fitting(text[::-1])[::-1]}"
+    return f"{_fitting(text)}…{_fitting(text[:-_MAX_TEXT_BYTES:-1])[::-1]}"
 
 
 def _fitting(text: str) -> str:

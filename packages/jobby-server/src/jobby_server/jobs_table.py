@@ -29,7 +29,8 @@ class Ended:
     Attributes:
         number: the order in which jobs were asked for.
         id: the job's id.
-        closed_us: when it ended, or when that was noticed if nothing else is known.
+        closed_us: when a server saw it end; if none did, when it ended, or when that was noticed
+            if nothing else is known.
         bytes: the size of its outputs together.
     """
 
@@ -112,17 +113,19 @@ def end(
     stopped_by: str,
     stdout_bytes: int,
     stderr_bytes: int,
+    *,
+    seen: bool = False,
 ) -> bool:
     """Records the end of a running job; returns whether there is one.
 
-    Retention counts from now. When it ended may be told by the clock of its start, which may
-    have been set since: it would be gone before anybody had read it.
+    Retention counts from now if this server saw it end. When that was may be told by the clock of
+    its start, which may have been set since: it would be gone before anybody had read it.
     """
     found = connection.execute(
         f"UPDATE jobs SET {_END}, closed_us = ? WHERE id = ? AND state = 'running'",
         (
             *encode_end(status, stopped_by, stdout_bytes, stderr_bytes),
-            now_us(),
+            now_us() if seen else _closed_us(status),
             job_id.bytes,
         ),
     )

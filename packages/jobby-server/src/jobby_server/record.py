@@ -14,11 +14,13 @@ class Record:
         job: the job itself.
         owner: who started it.
         stopped_by: who asked for its stop; "" if nobody did.
+        seen: whether it ran when this server began to watch over it.
     """
 
     job: Job
     owner: Owner
     stopped_by: str = ""
+    seen: bool = True
 
 
 @dataclass(frozen=True, slots=True)

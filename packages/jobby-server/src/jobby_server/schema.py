@@ -27,7 +27,7 @@ _CURRENT: Final = (
         signal INTEGER,
         started_us INTEGER NOT NULL,
         ended_us INTEGER,
-        closed_us INTEGER,  -- its end, for retention; NULL while it runs
+        closed_us INTEGER,  -- from when retention counts; NULL while it runs
         stopped_by TEXT NOT NULL DEFAULT '',
         user_us INTEGER,
         system_us INTEGER,

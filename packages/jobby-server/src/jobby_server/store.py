@@ -119,6 +119,7 @@ class Store:
         if job_id in self._live:
             raise KeyError(job_id)
         self._live[job_id] = record
+        record.seen = record.job.status().state is State.RUNNING
         loop = asyncio.get_running_loop()
 
         def on_end(job: Job) -> None:
@@ -237,9 +238,8 @@ class Store:
 
     def _save_end(self, job_id: uuid.UUID, record: Record) -> None:
         at = self.standing(job_id, record)
-        saving = self._journal.write(
-            jobs_table.end, job_id, at.status, at.stopped_by, at.stdout_bytes, at.stderr_bytes
-        )
+        ended = (at.status, at.stopped_by, at.stdout_bytes, at.stderr_bytes)
+        saving = self._journal.write(jobs_table.end, job_id, *ended, seen=record.seen)
         self._tasks.hold(saving)
         saving.add_done_callback(partial(self._on_saved, job_id, record, at))
 
