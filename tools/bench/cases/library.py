@@ -15,12 +15,14 @@ UNFOLLOWED = "not followed"
 _NO_LAUNCHER = {"JOBBY_LAUNCHER": "none"}
 
 
-def _starts(who: str, goals: tuple[Goal, ...] = ()) -> tuple[Figure, ...]:
+def _starts(
+    who: str, rate: tuple[Goal, ...], children: tuple[Goal, ...] = ()
+) -> tuple[Figure, ...]:
     return (
-        Figure("rate", f"{who}: start and wait", "/s", goals),
+        Figure("rate", f"{who}: start and wait", "/s", rate),
         Figure("call_us", f"{who}: the start call, p50", "µs"),
         Figure("cpu_us", f"{who}: own CPU a start", "µs"),
-        Figure("children_cpu_us", f"{who}: CPU of launcher and job", "µs"),
+        Figure("children_cpu_us", f"{who}: CPU of launcher and job", "µs", children),
     )
 
 
@@ -63,7 +65,7 @@ def cases(place: Place, ray: Path | None) -> list[Case]:
         ),
         Case(
             "lib-start",
-            _starts("library, with launcher", goal),
+            _starts("library, with launcher", goal, (Goal(1.3, False, DIRECT),)),
             {
                 "library": run("start", count=scale.starts),
                 POPEN: popen,
