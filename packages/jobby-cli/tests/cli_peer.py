@@ -20,6 +20,10 @@ JOB = uuid.UUID("d19af777-cfa4-40a3-b835-244365b5a697")
 """A job of the server's: it takes any id for one."""
 
 
+Output = Callable[[Any, Any], Iterable[bytes | pb.GetJobOutputResponse]]
+"""What answers a call for output: all of it, from its first byte, or else the very messages."""
+
+
 class Servicer(jobby_pb2_grpc.JobbyServicer):
     """Answers as a test tells it to; by default each job has run and printed `hello`.
 
@@ -27,8 +31,7 @@ class Servicer(jobby_pb2_grpc.JobbyServicer):
         starts: the requests to start that came.
         stops: the ids that were to be stopped.
         outputs: the requests for output that came.
-        on_start, on_stop, on_status, on_output: what a test puts in the place of the default;
-            output is all of it, from its first byte, or else the very messages to send.
+        on_start, on_stop, on_status, on_output: what a test puts in the place of the default.
         ended: set when a stream is over, however it came to that.
     """
 
@@ -46,9 +49,7 @@ class Servicer(jobby_pb2_grpc.JobbyServicer):
         self.on_status: Callable[[Any, Any], pb.GetStatusResponse] = lambda request, context: (
             pb.GetStatusResponse(current_status=pb.STATUS_COMPLETE, exit_code=0)
         )
-        self.on_output: Callable[[Any, Any], Iterable[bytes | pb.GetJobOutputResponse]] = (
-            lambda request, context: [b"hello\n"]
-        )
+        self.on_output: Output = lambda request, context: [b"hello\n"]
 
     def StartJob(self, request: pb.StartJobRequest, context: Any) -> pb.StartJobResponse:
         """Notes the request, and answers."""
@@ -98,6 +99,18 @@ def end_of(total_bytes: int, **fields: Any) -> pb.GetJobOutputResponse:
         **fields,
     )
     return pb.GetJobOutputResponse(offset=total_bytes, end=end)
+
+
+def then_silent(*chunks: bytes) -> Output:
+    """Some of an output, and then nothing until the client goes."""
+
+    def output(request: object, context: Any) -> Iterator[bytes]:
+        over = threading.Event()
+        context.add_callback(over.set)
+        yield from chunks
+        over.wait()
+
+    return output
 
 
 def refuse(code: grpc.StatusCode, text: str) -> Callable[[Any, Any], Any]:

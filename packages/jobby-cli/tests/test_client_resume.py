@@ -3,14 +3,14 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from typing import Any
 
 import grpc
 import pytest
 from cli_authority import Authority
-from cli_peer import JOB, Peer, end_of, refuse, serving
+from cli_peer import JOB, Output, Peer, end_of, refuse, serving, then_silent
 from cli_relay import Relay
 from cli_waiting import DEADLINE_SECONDS
 
@@ -33,7 +33,6 @@ from jobby_client import (
 from jobby_proto.v1 import jobby_pb2 as pb
 
 CODE = grpc.StatusCode
-Output = Callable[[Any, Any], Iterable[bytes | pb.GetJobOutputResponse]]
 
 
 def in_turn(*outputs: Output) -> Output:
@@ -58,18 +57,6 @@ def then_refused(code: grpc.StatusCode, text: str, *chunks: bytes) -> Output:
     def output(request: object, context: grpc.ServicerContext) -> Iterator[bytes]:
         yield from chunks
         context.abort(code, text)
-
-    return output
-
-
-def then_silent(*chunks: bytes) -> Output:
-    """Some of it, and then nothing until the client goes."""
-
-    def output(request: object, context: Any) -> Iterator[bytes]:
-        over = threading.Event()
-        context.add_callback(over.set)
-        yield from chunks
-        over.wait()
 
     return output
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cli_authority import Authority
-from cli_peer import JOB, Peer
+from cli_peer import JOB, Peer, then_silent
 from cli_relay import Relay
 from cli_waiting import DEADLINE_SECONDS, wait_until
 
@@ -63,7 +63,7 @@ def test_a_stream_has_no_deadline_but_signs_of_life(
     ca: Authority, peer: Peer, relay: Relay
 ) -> None:
     """A peer that vanishes is found although no deadline is set."""
-    peer.servicer.on_output = held_after(b"x" * 10)
+    peer.servicer.on_output = then_silent(b"x" * 10)
     with Client(relay.address, ca.credentials(), call_seconds=0.1) as client:
         stream = client.output(JOB, reconnect_seconds=0)
         assert next(stream) == b"x" * 10
@@ -73,21 +73,9 @@ def test_a_stream_has_no_deadline_but_signs_of_life(
     assert caught.value.bytes_received == 10
 
 
-def held_after(*chunks: bytes) -> Any:
-    """Output that doesn't end before its reader goes."""
-
-    def output(request: object, context: Any) -> Iterator[bytes]:
-        over = threading.Event()
-        context.add_callback(over.set)
-        yield from chunks
-        over.wait()
-
-    return output
-
-
 def test_a_broken_connection_is_no_end(ca: Authority, peer: Peer, relay: Relay) -> None:
     """A stream that breaks raises, and raises again; it is never just over."""
-    peer.servicer.on_output = held_after(b"x" * 10)
+    peer.servicer.on_output = then_silent(b"x" * 10)
     with Client(relay.address, ca.credentials()) as client:
         stream = client.output(JOB, reconnect_seconds=0)
         next(stream)
@@ -110,7 +98,7 @@ def can_ask(client: Client) -> bool:
 
 def test_closing_a_stream_lets_the_servers_side_go(client: Client, peer: Peer) -> None:
     """`close`, the end of a `with`, and being dropped all cancel the call."""
-    peer.servicer.on_output = held_after(b"x")
+    peer.servicer.on_output = then_silent(b"x")
     stream = client.output(JOB)
     next(stream)
     stream.close()
@@ -129,7 +117,7 @@ def test_closing_a_stream_lets_the_servers_side_go(client: Client, peer: Peer) -
 
 def test_closing_wakes_a_reader_in_another_thread(client: Client, peer: Peer) -> None:
     """A thread that waits for output returns at once, and not as if that was all."""
-    peer.servicer.on_output = held_after(b"x")
+    peer.servicer.on_output = then_silent(b"x")
     stream = client.output(JOB)
     next(stream)
     caught: list[BaseException] = []
@@ -152,7 +140,7 @@ def test_closing_wakes_a_reader_in_another_thread(client: Client, peer: Peer) ->
 
 def test_closing_the_client_closes_its_streams(client: Client, peer: Peer) -> None:
     """A thread that waits for output is woken; nothing is connected again, or told to be."""
-    peer.servicer.on_output = held_after(b"x")
+    peer.servicer.on_output = then_silent(b"x")
     breaks: list[BrokenStreamError] = []
     stream = client.output(JOB, on_reconnect=breaks.append)
     next(stream)
@@ -169,7 +157,7 @@ def test_closing_the_client_ends_the_wait_for_a_connection(
     ca: Authority, peer: Peer, relay: Relay
 ) -> None:
     """A stream that is about to be connected again isn't any more."""
-    peer.servicer.on_output = held_after(b"x")
+    peer.servicer.on_output = then_silent(b"x")
     client = Client(relay.address, ca.credentials())
     stream = client.output(JOB, on_reconnect=lambda error: client.close())
     next(stream)

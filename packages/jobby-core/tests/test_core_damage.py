@@ -33,6 +33,13 @@ def test_a_damaged_outcome_is_lost_and_never_made_up(spool: Spool, damage: str) 
     assert read_all(job.stdout()) == b"out\n"
 
 
+def write_number(file: Path, field: str, number: str) -> None:
+    """Puts `number`, as it stands there, into a field of a record or an outcome."""
+    damaged, count = re.subn(rf'("{field}"): *\d+', rf"\1:{number}", file.read_text())
+    assert count == 1
+    file.write_text(damaged)
+
+
 @pytest.mark.parametrize("number", ["1e999", "NaN", "-1", str(10**30), "true", "1.5", '"1"'])
 @pytest.mark.parametrize(
     "field", ["code", "signal", "elapsed_us", "user_us", "system_us", "max_rss_kib", "stdout_bytes"]
@@ -41,10 +48,7 @@ def test_a_number_that_cannot_be_is_damage_too(spool: Spool, field: str, number:
     """JSON has numbers that no launcher writes, and that nothing after it can hold."""
     args = record_args(spool, "exit 3")
     Job.start(args).wait(DEADLINE_SECONDS)
-    outcome = Path(str(args.directory), "outcome")
-    damaged, count = re.subn(rf'("{field}"): *\d+', rf"\1:{number}", outcome.read_text())
-    assert count == 1
-    outcome.write_text(damaged)
+    write_number(Path(str(args.directory), "outcome"), field, number)
     status = Job.attach(str(args.directory)).status()
     assert (status.reason, status.exit_code) == (Reason.LOST, None)
 
@@ -74,10 +78,7 @@ def test_a_start_at_no_time_is_damage_too(spool: Spool, number: str) -> None:
     """JSON has numbers that no clock shows."""
     args = record_args(spool, "exit 3")
     Job.start(args).wait(DEADLINE_SECONDS)
-    record = Path(str(args.directory), "job")
-    damaged, count = re.subn(r'("started_us"): *\d+', rf"\1:{number}", record.read_text())
-    assert count == 1
-    record.write_text(damaged)
+    write_number(Path(str(args.directory), "job"), "started_us", number)
     with pytest.raises(RecordError, match="its record is damaged"):
         Job.attach(str(args.directory))
 

@@ -119,16 +119,29 @@ def failing(
     files: Files, *arguments: str, wrapper: Sequence[str] = (), **variables: str
 ) -> tuple[int, str]:
     """Runs a server that is not to start; returns its exit code and what it said."""
-    done = subprocess.run(
-        [*wrapper, *server_command(*arguments)],
-        cwd=files.folder,
+    done = run_out([*wrapper, *server_command(*arguments)], files.folder, **variables)
+    return done.returncode, done.stdout + done.stderr
+
+
+def run_out(
+    command: Sequence[str], folder: Path | None = None, /, **variables: str
+) -> "subprocess.CompletedProcess[str]":
+    """Runs a program until it ends.
+
+    Args:
+        command: its command line.
+        folder: its working directory; None is this process's own.
+        variables: what to add to a server's environment.
+    """
+    return subprocess.run(
+        command,
+        cwd=folder,
         env=server_environment(**variables),
         capture_output=True,
         text=True,
         timeout=DEADLINE_SECONDS,
-        check=False,  # failing is what it is to do
+        check=False,  # the caller judges it
     )
-    return done.returncode, done.stdout + done.stderr
 
 
 def connect(files: Files, address: str, subject: str | x509.Name = "alice") -> Client:

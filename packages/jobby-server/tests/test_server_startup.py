@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,11 +13,11 @@ from server_process import (
     Files,
     connect,
     failing,
+    run_out,
     server_command,
-    server_environment,
     started,
 )
-from server_waiting import DEADLINE_SECONDS, run
+from server_waiting import run
 
 INTERRUPTED = """
 import os, signal, sys
@@ -38,14 +37,10 @@ def test_a_signal_during_the_start_ends_it_in_order(
     files: Files, tmp_path: Path, number: int
 ) -> None:
     """Exit code 0, no traceback, and nothing is left, though nothing was served yet."""
-    done = subprocess.run(
+    done = run_out(
         [sys.executable, "-c", INTERRUPTED, str(int(number)), *ANY_PORT],
-        cwd=files.folder,
-        env=server_environment(TMPDIR=str(tmp_path)),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,  # the exit code is looked at
+        files.folder,
+        TMPDIR=str(tmp_path),
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -125,15 +120,7 @@ def test_what_keeps_it_from_starting_is_one_line(files: Files, tmp_path: Path, c
 
 def test_too_few_descriptors_are_said_by_name(files: Files) -> None:
     """A server that could hold nothing open doesn't start, and says which limit it is."""
-    done = subprocess.run(
-        ["prlimit", "--nofile=40:", *server_command(*ANY_PORT)],
-        cwd=files.folder,
-        env=server_environment(),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,  # the exit code is looked at
-    )
+    done = run_out(["prlimit", "--nofile=40:", *server_command(*ANY_PORT)], files.folder)
     assert done.returncode == 78
     (said,) = done.stderr.splitlines()
     assert "40 open files (RLIMIT_NOFILE)" in said
@@ -155,15 +142,7 @@ sys.exit(main())
 
 def test_ctrl_c_is_no_traceback_however_early(files: Files, tmp_path: Path) -> None:
     """Amid the server's own imports the signal ends it, in silence."""
-    done = subprocess.run(
-        [sys.executable, "-c", TOO_EARLY, *ANY_PORT],
-        cwd=files.folder,
-        env=server_environment(TMPDIR=str(tmp_path)),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,  # failing is what it is to do
-    )
+    done = run_out([sys.executable, "-c", TOO_EARLY, *ANY_PORT], files.folder, TMPDIR=str(tmp_path))
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
@@ -179,14 +158,8 @@ sys.exit(main.main(sys.argv[2:]))
 def test_it_does_not_serve_when_the_tls_policy_has_no_effect(files: Files, tmp_path: Path) -> None:
     """The policy is in the environment, but gRPC hasn't seen it: the self-check ends the start."""
     suites = "ECDHE-PSK-CHACHA20-POLY1305"
-    done = subprocess.run(
-        [sys.executable, "-c", TOO_LATE, suites, *ANY_PORT],
-        cwd=files.folder,
-        env=server_environment(TMPDIR=str(tmp_path)),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,  # failing is what it is to do
+    done = run_out(
+        [sys.executable, "-c", TOO_LATE, suites, *ANY_PORT], files.folder, TMPDIR=str(tmp_path)
     )
     assert done.returncode == 70
     assert "jobby-server: cannot serve: the TLS library would accept TLS 1.2" in done.stderr

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import ssl
-import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from server_authority import SERVER, Authority, Key, Leaf, key_pem
 from server_client import Client, refused
-from server_process import Files, server_environment, started
+from server_process import Files, run_out, started
 from server_running import Running, serving
 from server_waiting import DEADLINE_SECONDS, run
 
@@ -64,14 +63,7 @@ def test_tls_1_2_is_refused_and_1_3_is_spoken(ca: Authority, tmp_path: Path, key
 
 def program(text: str, *arguments: str, **variables: str) -> tuple[int, str]:
     """Runs a Python program of its own; returns its exit code and what it said."""
-    done = subprocess.run(
-        [sys.executable, "-c", text, *arguments],
-        env=server_environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,  # the caller judges it
-    )
+    done = run_out([sys.executable, "-c", text, *arguments], **variables)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -221,7 +221,7 @@ def _record(directory: str, fields: dict[str, Any], fd: int) -> Record:
         mark=str(fields["mark"]),
         cgroup=fields["cgroup"],
         started_at=datetime.fromtimestamp(fields["started_us"] / 1e6, UTC),
-        copied=fields.get("file", _identity(fd)) != _identity(fd),
+        copied=fields.get("file") not in (None, _identity(fd)),
     )
 
 
