@@ -5,8 +5,7 @@
  *                    MAX_OUTPUT_BYTES TIMEOUT_MS MARK CGROUP CWD COMMAND [ARGUMENT]...
  *
  * The first six are descriptors, inherited; -1 is none. It opens nothing of its own but what
- * lies below them, CGROUP, and /proc/self/task/N/children. Standard input, output and error
- * are the job's.
+ * lies below them, CGROUP, and /proc. Standard input, output and error are the job's.
  *
  *   REPORT   a pipe: `struct report` once the command runs or cannot, later the outcome;
  *            without a RECORD, the job ends when nobody has its other end any more
@@ -26,6 +25,7 @@
 #include <ftw.h>
 #include <poll.h>
 #include <sched.h>
+#include <linux/magic.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -33,10 +33,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -47,7 +47,7 @@
  * Real-time signals by number: the C libraries disagree about SIGRTMIN. */
 enum { ASK = 40, KILL = 41, WRITTEN = 42, GONE = 43 };
 enum { OUTCOME_BYTES = 512 };
-enum step { STARTED, RECORD_LOCK, SUBREAPER, CHILDREN, MARK, WATCH, FORK, CHDIR, EXEC };
+enum step { STARTED, RECORD_LOCK, SUBREAPER, PROC, WATCH, FORK, CHDIR, EXEC };
 
 struct report {
     int32_t step;
@@ -61,8 +61,8 @@ enum { PACE_MS = 100, BYTES_A_MS = 4 << 20 };
 
 struct launcher {
     int report, record, folder, outcome, watches[2];
-    int cgroup;   /* the job's own, or -1 */
-    int children; /* /proc/self/task/N/children: opened while there is a descriptor left */
+    int cgroup; /* the job's own, or -1 */
+    int proc;   /* the folder, so that the job cannot take it away */
     uint64_t max_output;
     int64_t timeout_ms;
     pid_t pid, main;
@@ -73,11 +73,11 @@ struct launcher {
     uint64_t seen;      /* the outputs' size at the last look */
     int64_t look_at_ms; /* when to look at the outputs again; 0 is when told to */
     const char *cgroup_path;
-    /* What the child that becomes the command needs, and tells in shared memory. */
+    /* What the child that becomes the command needs, and tells: it shares this memory. */
     const char *cwd;
     char **command;
     sigset_t mask;
-    volatile bool *gave_up;
+    volatile bool gave_up;
 };
 
 static int64_t now_us(void) {
@@ -158,8 +158,7 @@ static bool arm(const struct launcher *self) {
     return true;
 }
 
-static int become(void *argument) {
-    const struct launcher *self = argument;
+_Noreturn static void become(struct launcher *self) {
     enum step step = EXEC;
     setpgid(0, 0); /* a group of its own: signals to it don't reach the launcher */
     /* Killing the launcher is killing the job: nobody would watch over it. */
@@ -170,7 +169,7 @@ static int become(void *argument) {
         sigprocmask(SIG_SETMASK, &self->mask, NULL);
         execvp(self->command[0], self->command);
     }
-    *self->gave_up = true; /* before: with nobody left to report to, SIGPIPE ends this */
+    self->gave_up = true; /* before: with nobody left to report to, SIGPIPE ends this */
     report(self->report, step, errno, 0);
     _exit(1);
 }
@@ -196,33 +195,46 @@ static void remove_cgroup(struct launcher *self) {
     if (rmdir(self->cgroup_path) < 0) nftw(self->cgroup_path, remove_folder, 64, FTW_DEPTH | FTW_PHYS);
 }
 
+/* clone3(2) as vfork(2) does it, with all memory shared, this very stack too. So it is no call of
+ * the C library, which would return in both, and what calls it must not return in the child. */
+static inline long clone_in_place(struct clone_args *args) {
+#if defined(__x86_64__)
+    long result = SYS_clone3;
+    __asm__ volatile("syscall" : "+a"(result) : "D"(args), "S"(sizeof *args) : "rcx", "r11", "memory");
+#elif defined(__aarch64__)
+    register long result __asm__("x0") = (long)args;
+    register long size __asm__("x1") = sizeof *args, number __asm__("x8") = SYS_clone3;
+    __asm__ volatile("svc 0" : "+r"(result) : "r"(size), "r"(number) : "memory");
+#endif
+    return result;
+}
+
 /* As vfork(2): this returns when the child has executed the command or given up. The child is
  * made in its cgroup: to move it there later takes the kernel milliseconds. Where that is not
  * allowed, there is no cgroup. */
 static pid_t split(struct launcher *self) {
-    static _Alignas(16) char stack[1 << 15];
-    struct clone_args args = {.flags = CLONE_VFORK, .exit_signal = SIGCHLD};
+    struct clone_args args = {.flags = CLONE_VM | CLONE_VFORK, .exit_signal = SIGCHLD};
     if (self->cgroup >= 0) {
         args.flags |= CLONE_INTO_CGROUP; /* Linux 5.7 */
         args.cgroup = (unsigned)self->cgroup;
-        long pid = syscall(SYS_clone3, &args, sizeof args);
-        if (pid == 0) become(self); /* in memory of its own: it has no other stack */
+        long pid = clone_in_place(&args);
+        if (pid == 0) become(self);
         if (pid > 0) return (pid_t)pid;
         remove_cgroup(self);
     }
-    return clone(become, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, self);
+    pid_t pid = vfork();
+    if (pid == 0) become(self);
+    return pid;
 }
 
 static void start(struct launcher *self) {
-    self->gave_up = mmap(NULL, sizeof(bool), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (self->gave_up == MAP_FAILED) give_up(self, FORK);
     make_cgroup(self);
     note_running(self, 0); /* before: from here on a record without an end means a lost job */
     self->pid = getpid();
     self->started_us = now_us();
     self->main = split(self);
     if (self->main < 0) give_up(self, FORK);
-    if (*self->gave_up) {
+    if (self->gave_up) {
         waitpid(self->main, NULL, 0); /* until then its cgroup may count as used */
         remove_cgroup(self);
         put_outcome(self->outcome, ""); /* as in give_up */
@@ -236,13 +248,13 @@ static void start(struct launcher *self) {
 
 /* Kills each direct child. Nobody else reaps them, so none of the ids can be a stranger's.
  * Tells whether all it saw were refused, because they run under another user. */
-static bool are_children_refused(const struct launcher *self) {
+static bool are_children_refused(int children) {
     char text[4096];
     ssize_t count;
     pid_t pid = 0;
     int killed = 0, refused = 0;
-    lseek(self->children, 0, SEEK_SET);
-    while ((count = read(self->children, text, sizeof text)) > 0)
+    lseek(children, 0, SEEK_SET);
+    while ((count = read(children, text, sizeof text)) > 0)
         for (ssize_t i = 0; i < count; i++) {
             if (text[i] >= '0' && text[i] <= '9') {
                 pid = pid * 10 + (text[i] - '0');
@@ -273,16 +285,30 @@ static bool is_any_left(void) {
     return pid == 0;
 }
 
+/* Opens the list of this process's children (proc_pid_task_children(5)): only where one is left
+ * at the end, since the kernel takes long to make what leads there and to clear it away. Should
+ * the whole system have no descriptor, somebody's end will bring one. */
+static int open_children(const struct launcher *self) {
+    const struct timespec rest = {.tv_nsec = 10000000};
+    int children;
+    while ((children = openat(self->proc, "thread-self/children", O_RDONLY | O_CLOEXEC)) < 0 &&
+           is_any_left())
+        nanosleep(&rest, NULL);
+    return children;
+}
+
 /* Kills until nothing is left. What leaves the group or the session, or forks twice, has this
  * process for its parent once its own is dead: it is a subreaper (prctl(2)). So where no child
  * is left, nobody is, and the kernel need not be troubled with the cgroup. */
 static void kill_the_rest(const struct launcher *self) {
     if (!is_any_left()) return;
+    close(STDIN_FILENO); /* so that one descriptor is free, whatever RLIMIT_NOFILE is */
     kill_cgroup(self);
+    int children = open_children(self);
     /* What may not be killed isn't waited for. More than once, because the list may leave one
      * out while others end (proc_pid_task_children(5)). */
     for (int refusals = 0; refusals < 3 && is_any_left();) {
-        if (are_children_refused(self)) { /* those that were just inherited are among them */
+        if (are_children_refused(children)) { /* those that were just inherited are among them */
             refusals++;
             continue;
         }
@@ -451,12 +477,28 @@ static void watch_over(struct launcher *self, const sigset_t *signals, siginfo_t
     }
 }
 
+/* Returns the environment with MARK in it. An older one is a job's that runs jobs itself. */
+static void mark(char **environment, char **marked, char *text) {
+    size_t name = strcspn(text, "=") + 1;
+    for (; *environment; environment++)
+        if (strncmp(*environment, text, name) != 0) *marked++ = *environment;
+    *marked++ = text;
+    *marked = NULL;
+}
+
 /* What whoever started this had open without close-on-exec is neither its nor the job's. */
 static void close_from(unsigned first) {
     if (syscall(SYS_close_range, first, ~0U, 0) == 0) return; /* Linux 5.9 */
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return;
     for (rlim_t fd = first; fd < limit.rlim_max && fd < limit.rlim_cur; fd++) close((int)fd);
+}
+
+static bool is_proc(int folder) {
+    struct statfs system;
+    if (fstatfs(folder, &system) < 0) return false;
+    errno = ENOENT; /* should it be an empty folder */
+    return system.f_type == PROC_SUPER_MAGIC;
 }
 
 static bool to_number(const char *text, int64_t *number) {
@@ -468,11 +510,13 @@ static bool to_number(const char *text, int64_t *number) {
 
 int main(int argc, char **argv) {
     struct launcher self = {.cause = ""};
-    char path[64];
     int64_t numbers[8];
     sigset_t signals;
     siginfo_t info;
     if (argc < 13) return 2; /* by hand: there is nobody to report to */
+    size_t variables = 0;
+    while (environ[variables]) variables++;
+    char *marked[variables + 2]; /* at most as large as what lies on the stack already */
     for (int i = 0; i < 8; i++)
         if (!to_number(argv[i + 1], &numbers[i])) return 2;
     int last = STDERR_FILENO;
@@ -498,10 +542,10 @@ int main(int argc, char **argv) {
     sigprocmask(SIG_BLOCK, &signals, &self.mask);
     lock_record(&self);
     if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0) give_up(&self, SUBREAPER);
-    snprintf(path, sizeof path, "/proc/self/task/%d/children", getpid());
-    self.children = open(path, O_RDONLY | O_CLOEXEC);
-    if (self.children < 0) give_up(&self, CHILDREN);
-    if (putenv(argv[9]) != 0) give_up(&self, MARK);
+    self.proc = open("/proc", O_PATH | O_CLOEXEC);
+    if (self.proc < 0 || !is_proc(self.proc)) give_up(&self, PROC);
+    mark(environ, marked, argv[9]);
+    environ = marked;
     if (!arm(&self)) give_up(&self, WATCH);
     start(&self);
     watch_starter(&self);

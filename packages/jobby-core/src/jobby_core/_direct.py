@@ -13,7 +13,7 @@ import threading
 from contextlib import suppress
 
 from jobby_core._diagnosis import start_error
-from jobby_core._stragglers import MARK, kill_group
+from jobby_core._stragglers import kill_group
 from jobby_core.errors import StartError, StopError
 from jobby_core.spec import JobArgs
 from jobby_core.state import Ending, Exit
@@ -65,7 +65,7 @@ class DirectProcess:
                 stdout=stdout_fd,
                 stderr=stderr_fd,
                 cwd=args.cwd,
-                env={**(os.environ if args.env is None else args.env), MARK: os.urandom(8).hex()},
+                env=args.env,
                 start_new_session=True,
             )
         except OSError as error:

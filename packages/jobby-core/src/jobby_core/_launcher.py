@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 _OVERRIDE: Final = "JOBBY_LAUNCHER"
 _BUILT_IN: Final = os.path.join(os.path.dirname(__file__), "jobby-launcher")
+_CHILDREN: Final = "/proc/thread-self/children"
 
 
 class _Step(IntEnum):
@@ -37,12 +38,11 @@ class _Step(IntEnum):
     STARTED = 0
     RECORD_LOCK = 1
     SUBREAPER = 2
-    CHILDREN = 3
-    MARK = 4
-    WATCH = 5
-    FORK = 6
-    CHDIR = 7
-    EXEC = 8
+    PROC = 3
+    WATCH = 4
+    FORK = 5
+    CHDIR = 6
+    EXEC = 7
 
 
 _REPORT: Final = struct.Struct("iii")
@@ -74,9 +74,10 @@ def path_for(args: JobArgs) -> str | None:
     """Returns the path of the launcher that a job is to have; None where there is none.
 
     Raises:
-        LauncherError: there is none, and the job needs it.
+        LauncherError: there is none, and the job needs it; or it cannot work on this system.
     """
     if (found := path()) is not None:
+        _check_proc()
         return found
     for name in ("directory", "max_output_bytes", "timeout_seconds"):
         if getattr(args, name) is not None:
@@ -87,6 +88,17 @@ def path_for(args: JobArgs) -> str | None:
             )
     _say_what_is_lost()
     return None
+
+
+@functools.cache
+def _check_proc() -> None:
+    """Once for all jobs: the launcher itself looks only when one has left something behind."""
+    if not os.path.exists(_CHILDREN):
+        raise LauncherError(
+            "start a job",
+            f"there is no {_CHILDREN}, by which its launcher finds what it leaves behind",
+            "mount /proc (proc(5)), under a kernel that has CONFIG_PROC_CHILDREN",
+        )
 
 
 @functools.cache

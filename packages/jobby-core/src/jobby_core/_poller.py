@@ -69,7 +69,7 @@ class Poller:
             del self._callbacks[fd]
             self._removed.add(fd)
             last = not self._callbacks
-        if last:
+        if last and not self.is_current():
             self._nudge()
 
     def is_current(self) -> bool:

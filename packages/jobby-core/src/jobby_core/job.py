@@ -5,9 +5,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from jobby_core import _inotify, _launcher, _output, _reaper, _record
 from jobby_core._adopt import adopt
@@ -72,13 +71,11 @@ class Job:
         """
         started_at = datetime.now(UTC)
         launcher = _launcher.path_for(args)
-        with ExitStack() as always, ExitStack() as on_error:
-            outputs = {}
-            fds = []
+        outputs: dict[Stream, _output.OutputFile] = {}
+        fds: list[int] = []
+        try:
             for stream, path in zip(Stream, (args.stdout_path, args.stderr_path), strict=True):
                 outputs[stream], fd = _output.create(os.fspath(path))
-                on_error.callback(Path(path).unlink, missing_ok=True)
-                always.callback(os.close, fd)
                 fds.append(fd)
             process: DirectProcess | LaunchedProcess
             if launcher is not None:
@@ -95,8 +92,15 @@ class Job:
                 if args.directory is not None:
                     _record.remove(os.fspath(args.directory))
                 raise
-            on_error.pop_all()
-            return job
+        except BaseException:
+            for output in outputs.values():
+                with suppress(FileNotFoundError):
+                    os.unlink(output.path)
+            raise
+        finally:
+            for fd in fds:
+                os.close(fd)
+        return job
 
     @classmethod
     def attach(cls, directory: str | os.PathLike[str]) -> "Job":

@@ -41,7 +41,7 @@ class JobArgs:
         stdout_path: where standard output is kept; must not exist yet.
         stderr_path: where standard error is kept; must not exist yet.
         cwd: the job's working directory; None is this process's own.
-        env: the job's whole environment, to which only `JOBBY_JOB` is added, a mark by
+        env: the job's whole environment, to which only the launcher adds `JOBBY_JOB`, a mark by
             which its processes are found again; None is this process's own.
         directory: an existing folder, private to this user, for the job's record: with it
             the job survives this process, and `Job.attach` finds it again.
