@@ -122,6 +122,24 @@ def test_a_number_given_anew_is_not_taken_for_the_old_descriptor(poller: Poller)
         os.close(fd)
 
 
+def test_the_last_one_may_be_removed_just_before_the_thread_waits(poller: Poller) -> None:
+    """By the garbage collector, which runs in that thread, too: it looks again all the same."""
+
+    class Meanwhile(set[int]):
+        def clear(self) -> None:
+            super().clear()
+            if other.called.is_set() and not last.called.is_set():
+                last.call()
+
+    last, other = Flag(poller), Flag(poller, raised=True)
+    poller._removed = Meanwhile()
+    last.add()
+    other.add()
+    assert last.called.wait(DEADLINE_SECONDS)
+    for flag in (last, other):
+        os.close(flag.fd)
+
+
 def test_the_garbage_collector_may_close_a_reader_at_any_moment(spool: Spool) -> None:
     """It runs in whatever thread allocates, also in one that holds the library's locks."""
     feed = spool.feed()

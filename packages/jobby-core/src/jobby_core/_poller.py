@@ -32,6 +32,7 @@ class Poller:
         self._removed: set[int] = set()  # since the last poll; guarded by _lock
         self._epoll: select.epoll | None = None  # guarded by _lock
         self._wake_fd = -1  # guarded by _lock
+        self._is_calling = False  # the thread alone: it looks anew before it waits again
         self._thread_id: int | None = None  # written in the thread, which alone finds its own there
 
     def add(self, fd: int, callback: Callable[[], None]) -> None:
@@ -69,7 +70,7 @@ class Poller:
             del self._callbacks[fd]
             self._removed.add(fd)
             last = not self._callbacks
-        if last and not self.is_current():
+        if last and not (self._is_calling and self.is_current()):
             self._nudge()
 
     def is_current(self) -> bool:
@@ -135,11 +136,14 @@ class Poller:
             callback = None if fd in self._removed else self._callbacks.get(fd)
         if callback is None:
             return
+        self._is_calling = True
         try:
             callback()
         except BaseException:  # noqa: BLE001 - this thread serves every job, whatever one does
             # SystemExit, too: the thread would end without a word, and no job ever again.
             _log.exception("the callback for descriptor %d failed", fd)
+        finally:
+            self._is_calling = False
 
     def _close(self) -> None:
         if self._epoll is not None:
