@@ -14,6 +14,7 @@ from support.waiting import eventually
 
 ROUNDS = 15
 AT_ONCE = 8
+MOST_TIMES = 5
 
 
 def refused_start(caller: Client, file: Data) -> None:
@@ -93,8 +94,11 @@ def test_all_is_given_back(
 ) -> None:
     """After 200 mixed calls, aborted ones among them, the server holds what it held before."""
     fresh = procfs.holdings(server.pid)
-    threads = []
-    for _ in range(2):
+    threads = [fresh.threads]
+    # The pools of threads grow to what was asked of them at once, the more the busier the machine,
+    # but only so far; a leak is one for each call, each time.
+    while len(threads) == 1 or threads[-1] - threads[-2] >= ROUNDS:
+        assert len(threads) <= MOST_TIMES, threads
         mixed_calls(server, rfd, authority, two_files[0])
         # What a call held may go a moment after it was answered.
         with suppress(TimeoutError):
@@ -102,8 +106,6 @@ def test_all_is_given_back(
         after = procfs.holdings(server.pid)
         assert replace(after, threads=fresh.threads) == fresh
         threads.append(after.threads)
-    # The pools of threads grow to what was asked of them at once; a leak is one for each call.
-    assert threads[1] - threads[0] < ROUNDS
     files = [path.name for path in server.spool.rglob("*") if path.is_file()]
     assert set(files) == {"stdout", "stderr"}
 
