@@ -174,14 +174,15 @@ def test_a_reader_may_come_again(ca: Authority, place: Path | None) -> None:
             running.client("alice") as alice,
         ):
             running.server._retention._begin()  # durable, it waits for earlier readers at first
-            gone = running.server.store.end_reading
-            ends: list[float] = []
+            readers = running.server.store.readers
+            gone = readers.end
+            ends: list[bool] = []
 
-            def end_reading(job_id: uuid.UUID, *, after_seconds: float = 0) -> None:
-                ends.append(after_seconds)
-                gone(job_id, after_seconds=after_seconds)
+            def end(job_id: uuid.UUID, *, comes_again: bool = False) -> None:
+                ends.append(comes_again)
+                gone(job_id, comes_again=comes_again)
 
-            running.server.store.end_reading = end_reading  # type: ignore[method-assign]  # spied
+            readers.end = end  # type: ignore[method-assign]  # spied
             job = await alice.run_job("sleep", "1000")
             call = alice.follow(job)
             await call.initial_metadata()
@@ -193,8 +194,8 @@ def test_a_reader_may_come_again(ca: Authority, place: Path | None) -> None:
             assert await known(alice, [job]) == [job]
             # A stranger, or who asks for what isn't there, keeps nothing.
             assert (await refused(alice.follow(uuid.uuid4().bytes)))[0] is NOT_FOUND
-            assert ends == [3600, 0]
-            gone(uuid.UUID(bytes=job), after_seconds=0.01)  # as if the hour were over
+            assert ends == [True, False]
+            gone(uuid.UUID(bytes=job))  # as if the hour were over
             await until(lambda: not list(running.spool.jobs.iterdir()))
 
     run(scenario())

@@ -64,7 +64,7 @@ class Kit:
     def __init__(self, state: StateDir) -> None:
         self.state = state
         self.journal = Journal(state.database)
-        self.store = Store(self.journal, state)
+        self.store = Store(self.journal, state, resume_seconds=0)
 
     async def keep(
         self, owner: Owner = ALICE.owner, status: Status = RUNNING, request_id: bytes | None = None

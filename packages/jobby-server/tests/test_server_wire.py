@@ -248,7 +248,7 @@ def test_an_error_becomes_its_status_without_the_servers_paths(kind: str) -> Non
 def test_every_method_of_the_contract_has_a_handler(tmp_path: Path) -> None:
     """No method is forgotten, and each has the cardinality that the contract gives it."""
     state = StateDir.temporary(tmp_path)
-    store = Store(Journal(None), state)
+    store = Store(Journal(None), state, resume_seconds=0)
     servicer = JobbyServicer(store, Starter(store, state, shutting_down), Limits())
     handlers = servicer.handlers()
     methods = pb.DESCRIPTOR.services_by_name["Jobby"].methods_by_name

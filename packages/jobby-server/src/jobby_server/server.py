@@ -60,7 +60,7 @@ class JobbyServer:
         self._state = state
         self._stop_jobs = stop_jobs or not state.durable
         self._journal = Journal(state.database)
-        self.store = Store(self._journal, state)
+        self.store = Store(self._journal, state, resume_seconds=self._limits.resume_seconds)
         first_seconds = self._limits.resume_seconds if state.durable else 0
         self._retention = Retention(
             keep or Keep(), self.store, self._journal, first_seconds=first_seconds

@@ -125,8 +125,8 @@ class JobbyServicer:
         job_id = wire.job_id(raw_id)
         # Around all of it: nothing may be tidied away between finding the job and its end, nor
         # while a reader whose stream broke comes again. It may break when all has been sent.
-        self._store.begin_reading(job_id)
-        comes_again_seconds = 0.0
+        self._store.readers.begin(job_id)
+        comes_again = False
         try:
             found = await self._find(Action.OUTPUT, raw_id)
             job = await self._job(found)
@@ -137,10 +137,10 @@ class JobbyServicer:
             # Not when this method ends: gRPC holds the last chunk until the client has taken it.
             context.add_done_callback(lambda _: give_back())  # type: ignore[arg-type]  # any callable
             stall_seconds = self._limits.stall_seconds
-            comes_again_seconds = self._limits.resume_seconds
+            comes_again = True
             await send(job, wanted, context, known=known, stall_seconds=stall_seconds)
         finally:
-            self._store.end_reading(job_id, after_seconds=comes_again_seconds)
+            self._store.readers.end(job_id, comes_again=comes_again)
 
     async def _find(self, action: Action, raw_id: bytes) -> Record | Row:
         found = await self._store.find(caller(), action, wire.job_id(raw_id))

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import sqlite3
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -15,6 +14,7 @@ from jobby_server.attachments import Attachments
 from jobby_server.identity import Owner, Principal
 from jobby_server.jobs_table import Ended, Taken
 from jobby_server.journal import Journal, JournalError
+from jobby_server.readers import Readers
 from jobby_server.record import Record, Standing, stopped_by
 from jobby_server.row import Row
 from jobby_server.state_dir import StateDir
@@ -37,18 +37,20 @@ class Store:
     Args:
         journal: what is known of all of them; opened and closed by somebody else.
         state: where their folders lie.
+        resume_seconds: how long a job is kept for a reader whose stream broke.
     """
 
-    def __init__(self, journal: Journal, state: StateDir) -> None:
+    def __init__(self, journal: Journal, state: StateDir, *, resume_seconds: float) -> None:
         self._journal = journal
         self._state = state
         self._live: dict[uuid.UUID, Record] = {}
         self._unsaved: set[uuid.UUID] = set()  # ended, but the journal could not be told
-        self._readers: Counter[uuid.UUID] = Counter()
         self._leaving: set[uuid.UUID] = set()  # are being forgotten, so nobody finds them
         self._attachments = Attachments(state)
         self._tasks = Tasks()
         self._closed = False
+        self.readers = Readers(self._changed, resume_seconds)
+        """Who reads a job, which is not forgotten meanwhile."""
         self.stops = Stops(journal)
         """What ends jobs."""
         self.on_change: Callable[[], None] = lambda: None
@@ -150,7 +152,7 @@ class Store:
         Raises:
             JournalError: none was.
         """
-        going = [job for job in jobs if job.id not in self._readers and job.id not in self._leaving]
+        going = [job for job in jobs if job.id not in self.readers and job.id not in self._leaving]
         await self._forget([job.id for job in going])
         for job in going:
             self._live.pop(job.id, None)
@@ -180,23 +182,6 @@ class Store:
             return self._live.get(job_id)
         return row
 
-    def begin_reading(self, job_id: uuid.UUID) -> None:
-        """Keeps a job's output from being forgotten until `end_reading`.
-
-        A pair of calls, as a generator's frame for each of thousands of followers is memory.
-        """
-        self._readers[job_id] += 1
-
-    def end_reading(self, job_id: uuid.UUID, *, after_seconds: float = 0) -> None:
-        """Ends one `begin_reading`, at once or some time later."""
-        if after_seconds:
-            asyncio.get_running_loop().call_later(after_seconds, self.end_reading, job_id)
-            return
-        self._readers[job_id] -= 1
-        if not self._readers[job_id]:
-            del self._readers[job_id]
-            self.on_change()
-
     async def job(self, found: Record | Row) -> Job:
         """Returns what the output of a found job is read with; its readers share it.
 
@@ -220,6 +205,9 @@ class Store:
         self._closed = True
         await self.stops.close()
         await self._tasks.drain()
+
+    def _changed(self) -> None:
+        self.on_change()  # as it is then
 
     # --- the end of a job ------------------------------------------------------
 
