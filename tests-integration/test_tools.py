@@ -3,6 +3,8 @@
 import os
 import re
 import subprocess
+import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pip_to_uv
@@ -78,6 +80,16 @@ def test_a_path_picks_its_suite() -> None:
 def test_exceptions_need_a_reason(line: str, explained: bool) -> None:
     """A silenced checker without a reason is found; one with a reason is let be."""
     assert bool(rules.UNEXPLAINED.search(line)) is not explained
+
+
+@pytest.mark.parametrize("environment", ["default", "checks"])
+def test_what_python_leaves_among_the_packages_is_none(environment: str) -> None:
+    """Tests write packages/__pycache__; hatch refuses all its commands if that is a member."""
+    settings = tomllib.loads((ROOT / "hatch.toml").read_text())
+    members = settings["envs"][environment]["workspace"]["members"]
+    found = {path.name for pattern in members for path in ROOT.glob(pattern)}
+    assert found == {path.name for path in rules.members()}
+    assert not any(fnmatch("packages/__pycache__", pattern) for pattern in members)
 
 
 def test_hatch_says_which_python_it_needs(tmp_path: Path) -> None:

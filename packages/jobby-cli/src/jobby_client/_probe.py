@@ -80,8 +80,10 @@ def _shake_hands(connection: socket.socket, address: Address, credentials: Crede
     except TimeoutError:
         return _not_jobby(address, "doesn't answer as a TLS server does")
     except OSError as error:
-        # That there is no more is an SSLError, too; how else it ends is up to the kernel.
-        if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
+        # That there is no more is an SSLError, too (in Python 3.11.2 SSLZeroReturnError); how else
+        # it ends is up to the kernel.
+        closed = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+        if isinstance(error, ssl.SSLError) and not isinstance(error, closed):
             reason = (error.reason or str(error)).replace("_", " ").lower()
             return _not_jobby(address, f"doesn't speak TLS 1.3 ({reason})")
         return Finding(
