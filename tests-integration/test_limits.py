@@ -7,6 +7,7 @@ import grpc
 from support import calls, procfs
 from support.calls import Connect
 from support.server import Begin, Server
+from support.waiting import eventually
 
 
 def allow(server: Server, more: int) -> None:
@@ -24,6 +25,8 @@ def test_no_descriptor_is_left(begin: Begin, connect: Connect) -> None:
     running = caller.start("sh", "-c", "echo first; exec sleep 1000")
     stream = caller.output(running)
     assert next(stream).data == b"first\n"
+    # What it waits for more with takes descriptors of its own, the first time.
+    eventually(lambda: procfs.holdings(server.pid).watches == 1, what="it waits for more")
     folders = set(server.spool.iterdir())
 
     allow(server, 0)
