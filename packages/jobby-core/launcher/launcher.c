@@ -24,7 +24,6 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <poll.h>
-#include <sched.h>
 #include <linux/magic.h>
 #include <linux/sched.h>
 #include <signal.h>

@@ -152,7 +152,7 @@ def test_a_start_that_is_interrupted_at_its_very_end_leaves_nothing(
         watch(process, on_end)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_reaper, "watch", interrupted)
+    monkeypatch.setattr(_reaper, "watch", interrupted)  # a real one seldom comes just there
     for _ in range(30):
         folder = spool.path(".record")
         folder.mkdir()

@@ -209,7 +209,7 @@ os.waitpid(starter, 0)
 deadline = time.monotonic() + 30
 while is_running(main):
     assert time.monotonic() < deadline, "the job runs on"
-    time.sleep(0.002)
+    time.sleep(0.002)  # it is nobody's child here: nothing tells of its end
 ours.sendall(b"x")
 print(ours.recv(20))
 for end in (ours, its):
@@ -387,7 +387,7 @@ with job.stdout() as reader:
         deadline = time.monotonic() + 30
         while sleeps(launcher) == before:
             assert time.monotonic() < deadline, "the launcher never looked"
-            time.sleep(0.002)
+            time.sleep(0.002)  # see above: nothing else tells
     os.write(go, b"\\n")
 status = job.wait(60)
 print(status.state.name, status.reason.name, status.exit_code)

@@ -16,11 +16,6 @@ from core_support import (
 
 from jobby_core import _cgroup
 
-# Where the kernel ends all of a job by its cgroup, nobody looks into /proc.
-NO_CGROUP = """
-subprocess.run(["mount", "-t", "tmpfs", "none", "/sys/fs/cgroup"], check=True)
-"""
-
 
 def test_without_proc_no_job_is_started(own_mounts: list[str], tmp_path: Path) -> None:
     """Nobody could find what it leaves behind; that is said before anything is made."""
@@ -62,6 +57,8 @@ def test_a_job_that_takes_proc_away_leaves_no_descendant(
 ) -> None:
     """The launcher holds the folder from the start."""
     script = """
+# Where the kernel ends all of a job by its cgroup, nobody looks into /proc.
+subprocess.run(["mount", "-t", "tmpfs", "none", "/sys/fs/cgroup"], check=True)
 job = shell("setsid sleep 1000 & echo $!; mount -t tmpfs none /proc; exit 3")
 left = int(read_line(job))
 print(job.wait(60).exit_code)
@@ -70,14 +67,14 @@ try:
 except ProcessLookupError:
     print("gone")
 """
-    assert run_job_script(NO_CGROUP + script, tmp_path, before=own_mounts) == "3\ngone\n"
+    assert run_job_script(script, tmp_path, before=own_mounts) == "3\ngone\n"
 
 
 def test_a_launcher_without_a_descriptor_to_spare_leaves_no_descendant(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It gives up one that it does not need any more to look for what is left."""
-    monkeypatch.setattr(_cgroup, "path_for", lambda mark: None)
+    monkeypatch.setattr(_cgroup, "path_for", lambda mark: None)  # with one, nobody would look
     gate = spool.gate()
     job = spool.shell('setsid sleep 1000 & echo $!; read _ < "$1"; exit 4', gate.path)
     with job.stdout() as reader:

@@ -145,7 +145,7 @@ deadline = time.monotonic() + 30
 for pid in (job.pid, *strays):
     while not os.readlink(f"/proc/{pid}/exe").endswith("sleep"):
         assert time.monotonic() < deadline
-        time.sleep(0.002)
+        time.sleep(0.002)  # nothing tells that another process has executed a program
 with open(f"/proc/{job.pid}/stat") as file:
     launcher = int(file.read().rpartition(")")[2].split()[1])
 take_all()

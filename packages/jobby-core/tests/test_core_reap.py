@@ -64,7 +64,7 @@ def test_a_command_that_somebody_else_reaped_at_its_start_has_run(
             raise OSError(error, os.strerror(error))
         return pidfd_open(pid)
 
-    monkeypatch.setattr(os, "pidfd_open", late)
+    monkeypatch.setattr(os, "pidfd_open", late)  # between the start and this call, at will
     if error is not None:
         args = spool.args("true")
         with pytest.raises(LimitError):

@@ -103,7 +103,7 @@ def test_a_disk_that_hangs_holds_up_neither_a_stop_nor_the_end(
     ca: Authority, state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its jobs are killed all the same, and the drain says that not all has ended."""
-    monkeypatch.setattr(stops, "_NOTE_SECONDS", 0.1)
+    monkeypatch.setattr(stops, "_NOTE_SECONDS", 0.1)  # or the test takes as long
     release = threading.Event()
 
     async def scenario() -> None:

@@ -353,7 +353,7 @@ def test_who_asks_again_is_answered_where_there_is_no_room_for_a_job(
     async def scenario() -> None:
         async with kit(StateDir.named(tmp_path / "state")) as it:
             job_id = await it.keep(status=DONE, request_id=b"r")
-            monkeypatch.setattr(StateDir, "make_folder", full)
+            monkeypatch.setattr(StateDir, "make_folder", full)  # and the journal has room
             taken = await it.store.claim(new_row(ALICE.owner, RUNNING, b"r"), "true", ())
             assert taken is not None
             assert taken.id == job_id

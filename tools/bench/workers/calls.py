@@ -98,7 +98,7 @@ async def _start_many(server: Server, count: int, at_once: int) -> dict[str, flo
 def ended_jobs(server: Server, count: int) -> dict[str, float]:
     """How much memory the server keeps for a job that has ended."""
     asyncio.run(_start_many(server, 200, 20))  # what is allocated once
-    time.sleep(1)
+    time.sleep(1)  # the last ones end
     before = rss_kib(server.pid)
     asyncio.run(_start_many(server, count, 20))
     time.sleep(2)  # the last ones end
@@ -129,9 +129,9 @@ def idle(server: Server, jobs: int, seconds: float) -> dict[str, float]:
     with server.channel() as channel:
         calls = Calls(channel)
         ids = [calls.run("sleep", "3600") for _ in range(jobs)]
-        time.sleep(1)
+        time.sleep(1)  # what the starts left to do
         before, begin = cpu_seconds(server.pid), time.monotonic()
-        time.sleep(seconds)
+        time.sleep(seconds)  # this is what is measured
         percent = 100 * (cpu_seconds(server.pid) - before) / (time.monotonic() - begin)
         among = rss_kib(server.pid)
         for each in ids:

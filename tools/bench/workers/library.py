@@ -200,7 +200,7 @@ def written(folder: str, emit: str, count: int, followed: bool) -> dict[str, flo
     if followed:
         thread.start()
         while not size:
-            time.sleep(0.001)
+            time.sleep(0.001)  # before anything is measured: until the reader is there
     cpu = time.process_time()
     gate.touch()
     job.wait()

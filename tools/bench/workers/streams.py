@@ -164,10 +164,10 @@ async def _idle_followers(
             why = failed[0] if failed else "the others heard nothing in time"
             print(f"{values['served']} of {count} followers: {why}", file=sys.stderr)
             return values
-        await asyncio.sleep(1)
+        await asyncio.sleep(1)  # what the starts left to do
         values["kib"] = (rss_kib(server.pid) - before) / (count - first)
         cpu, begin = cpu_seconds(server.pid), time.monotonic()
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds)  # this is what is measured
         used = cpu_seconds(server.pid) - cpu
         values["cpu_percent"] = 100 * used / (time.monotonic() - begin)
         latencies = []

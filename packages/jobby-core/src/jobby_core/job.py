@@ -5,8 +5,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from jobby_core import _inotify, _launcher, _output, _reaper, _record
 from jobby_core._adopt import adopt
@@ -92,10 +92,9 @@ class Job:
                 if args.directory is not None:
                     _record.remove(os.fspath(args.directory))
                 raise
-        except BaseException:
+        except BaseException:  # a ctrl-c, too
             for output in outputs.values():
-                with suppress(FileNotFoundError):
-                    os.unlink(output.path)
+                Path(output.path).unlink(missing_ok=True)
             raise
         finally:
             for fd in fds:
@@ -119,9 +118,9 @@ class Job:
         found = adopt(os.path.abspath(directory))
         args = found.record.args
         try:
+            paths = (args.stdout_path, args.stderr_path)
             outputs = {
-                Stream.STDOUT: _output.existing(os.fspath(args.stdout_path)),
-                Stream.STDERR: _output.existing(os.fspath(args.stderr_path)),
+                s: _output.existing(os.fspath(p)) for s, p in zip(Stream, paths, strict=True)
             }
             job = cls(args, outputs, found.record.started_at)
             if found.process is not None:
