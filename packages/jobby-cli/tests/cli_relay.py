@@ -10,12 +10,18 @@ from cli_waiting import DEADLINE_SECONDS
 
 
 class Relay:
-    """Passes bytes between a client and a server, until it is told otherwise."""
+    """Passes bytes between a client and a server, until it is told otherwise.
+
+    Attributes:
+        port: where it listens.
+        accepted: how many connections there have been.
+    """
 
     def __init__(self, port: int) -> None:
         self._target = port  # set by any thread, before the cut that makes it count
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
+        self.accepted = 0  # written by the thread, before it passes anything on
         self._wake_read, self._wake_write = os.pipe()
         self._command = b""
         self._done = threading.Event()
@@ -65,6 +71,7 @@ class Relay:
             for ready in select.select(watched, [], [])[0]:
                 if ready is self._listener:
                     here = self._listener.accept()[0]
+                    self.accepted += 1
                     there = socket.create_connection(("127.0.0.1", self._target))
                     pairs |= {here: there, there: here}
                     self._clients.add(here)

@@ -132,6 +132,24 @@ def test_a_tail_keeps_its_place_before_its_first_byte(ca: Authority, relay: Rela
     assert [request.HasField("tail_lines") for request in handler.requests] == [True, False]
 
 
+def test_a_silence_before_the_first_answer_is_told_at_once(
+    ca: Authority, peer: Peer, relay: Relay
+) -> None:
+    """No second look, which would wait in vain as long again, comes before the word of it."""
+    lost: list[BrokenStreamError] = []
+
+    def on_reconnect(error: BrokenStreamError) -> None:
+        lost.append(error)
+        relay.cut()
+
+    with Client(relay.address, ca.credentials()) as client:
+        client.status(JOB)
+        relay.freeze()
+        assert b"".join(client.output(JOB, on_reconnect=on_reconnect)) == b"hello\n"
+    assert [error.bytes_received for error in lost] == [0]
+    assert relay.accepted == 2  # the one that fell silent, and the one that replaced it
+
+
 @pytest.mark.parametrize("way", ["cut", "half-closed"])
 def test_many_breaks_leave_no_trace(ca: Authority, peer: Peer, relay: Relay, way: str) -> None:
     """However often the connection breaks, the bytes are those of one that never did."""

@@ -32,6 +32,7 @@ _CONNECTION_LOST = re.compile(
     r"ping timeout|keepalive|GOAWAY|Cancelling all calls|Received RST_STREAM",
     re.IGNORECASE,
 )
+_FELL_SILENT = re.compile(r"ping timeout|keepalive", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,11 @@ class Said:
         transport = self.status in ("UNAVAILABLE", "CANCELLED", "INTERNAL", "UNKNOWN")
         broken = transport and _CONNECTION_LOST.search(self.details) is not None
         return broken and not self.never_connected
+
+    @property
+    def fell_silent(self) -> bool:
+        """Whether the connection broke because no sign of life came over it any more."""
+        return self.connection_lost and _FELL_SILENT.search(self.details) is not None
 
     @property
     def may_have_arrived(self) -> bool:
@@ -143,11 +149,14 @@ class Failures:
         """Returns what it means that a stream failed before the server had answered."""
         if said.kind is not UnavailableError:
             return said.kind(self.action, said.details, errors.way_out_of(said.status))
-        finding = probe(self.address, self.credentials)
-        if finding.verdict in (Verdict.REFUSED, Verdict.UNTRUSTED):
-            return RefusedError(self.action, finding.cause, finding.way_out)
-        if said.never_connected:
-            return UnavailableError(self.action, finding.cause, finding.way_out)
+        # Whom a server refuses, it hangs up on. A look at a silent network takes seconds more, and
+        # a dead peer is to be told of in ten.
+        if not said.fell_silent:
+            finding = probe(self.address, self.credentials)
+            if finding.verdict in (Verdict.REFUSED, Verdict.UNTRUSTED):
+                return RefusedError(self.action, finding.cause, finding.way_out)
+            if said.never_connected:
+                return UnavailableError(self.action, finding.cause, finding.way_out)
         return self.broken(said.details, received=0, position=None)
 
     def of_resumed(
