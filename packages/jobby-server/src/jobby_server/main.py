@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = config.load(sys.argv[1:] if arguments is None else arguments, os.environ)
         log.set_up(settings.log_level)
         environment.quiet_grpc(debug=settings.log_level == "debug")
-        memory.keep_freed()
+        memory.set_up()
         # An inherited SIG_IGN would have the kernel reap the jobs and lose their outcome (wait(2)).
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         return asyncio.run(_run(settings))
