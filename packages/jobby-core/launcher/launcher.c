@@ -157,7 +157,8 @@ static bool arm(const struct launcher *self) {
     return true;
 }
 
-_Noreturn static void become(struct launcher *self) {
+/* Not inlined: its frame lies below the one it was called from, which it has no business in. */
+_Noreturn __attribute__((noinline)) static void become(struct launcher *self) {
     enum step step = EXEC;
     setpgid(0, 0); /* a group of its own: signals to it don't reach the launcher */
     /* Killing the launcher is killing the job: nobody would watch over it. */
