@@ -119,7 +119,7 @@ def test_a_killed_client_gives_its_stream_back(
         assert procfs.holdings(server.pid).descriptors != before.descriptors
         follower.send(signal.SIGKILL)
         eventually(
-            lambda: procfs.holdings(server.pid).descriptors == before.descriptors,
+            lambda: procfs.holdings(server.pid).descriptors <= before.descriptors,
             what="the killed follower's descriptors",
         )
     assert procfs.holdings(server.pid).watches == before.watches

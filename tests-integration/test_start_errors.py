@@ -12,6 +12,7 @@ from support import calls, procfs
 from support.calls import Client
 from support.server import Server
 from support.user import User
+from support.waiting import eventually
 
 CANNOT_START, INVALID = 65, 64
 
@@ -120,5 +121,9 @@ def test_a_hundred_failures_hold_nothing(caller: Client, server: Server, tmp_pat
     before = procfs.holdings(server.pid)
     for _ in range(100):
         calls.failure(caller.start, str(tmp_path / "missing"))
-    after = procfs.holdings(server.pid)
-    assert (after.descriptors, after.watches) == (before.descriptors, before.watches)
+    # What an earlier call held may go meanwhile.
+    eventually(
+        lambda: procfs.holdings(server.pid).descriptors <= before.descriptors,
+        what="no more descriptors than before",
+    )
+    assert procfs.holdings(server.pid).watches == before.watches

@@ -14,6 +14,7 @@ from typing import Self
 
 from support import procfs
 from support.certificates import Credentials
+from support.port import held_port
 from support.program import Program
 from support.server import environment
 from support.waiting import eventually
@@ -59,7 +60,8 @@ class Host:
     ) -> None:
         credentials.for_server(folder)
         self.state = state or folder / "state"
-        self.address = "127.0.0.1:0"
+        self._port = held_port()
+        self.address = f"127.0.0.1:{self._port.getsockname()[1]}"
         self._folder = folder
         # Should the tests be killed themselves, it ends with them.
         dying = ("setpriv", "--pdeathsig", "KILL")
@@ -80,7 +82,7 @@ class Host:
         env = environment(self._folder, self._env)
         command = [*self._wrapper, *self._command, "--listen", self.address]
         self.program = Program(command, cwd=self._folder, env=env)
-        self.address = self.program.stderr.until(r"listening on (\S+)\n")[1].decode()
+        self.program.stderr.until(r"listening on \S+\n")
         return self
 
     def refused(self, *wrapper: str) -> tuple[int, str]:
@@ -151,6 +153,7 @@ class Host:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._port.close()
         if not hasattr(self, "program"):
             return
         with self.program:

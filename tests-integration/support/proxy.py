@@ -9,6 +9,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
+from support.port import held_port
 from support.waiting import DEADLINE_SECONDS
 
 # Whatever the test does with it, it ends: so late, and it holds no more than so many connections.
@@ -37,8 +38,11 @@ class Proxy:
         self._target = _parsed(target)
         self._cuts = iter(cuts)
         self._loop = asyncio.new_event_loop()
+        self._holder = held_port()
+        bound = self._holder.getsockname()
+        self.address: str = f"{bound[0]}:{bound[1]}"
         # All of these are the loop's.
-        self._listener = self._listen(0)
+        self._listener = self._listen()
         self._accepting: asyncio.Task[None] | None = None
         self._links: dict[asyncio.Task[None], socket.socket] = {}
         self._flowing = asyncio.Event()
@@ -48,8 +52,6 @@ class Proxy:
         self._accepted = 0
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
         self._thread.start()
-        bound = self._listener.getsockname()
-        self.address: str = f"{bound[0]}:{bound[1]}"
         self.accept()
 
     @property
@@ -133,10 +135,11 @@ class Proxy:
             task.cancel()
         self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self._listener.close()
+        self._holder.close()
         self._loop.close()
 
-    def _listen(self, port: int) -> socket.socket:
-        listener = socket.create_server(("127.0.0.1", port))
+    def _listen(self) -> socket.socket:
+        listener = socket.create_server(_parsed(self.address))
         listener.setblocking(False)
         return listener
 
@@ -149,7 +152,7 @@ class Proxy:
     async def _accept(self) -> None:
         if self._accepting is None:
             if self._listener.fileno() < 0:
-                self._listener = self._listen(int(self.address.rpartition(":")[2]))
+                self._listener = self._listen()
             self._accepting = self._loop.create_task(self._take())
 
     async def _refuse(self) -> None:
@@ -178,16 +181,17 @@ class Proxy:
                 continue
             client.setblocking(False)
             self._accepted += 1
-            task = self._loop.create_task(self._serve(client, next(self._cuts, None)))
+            task = self._loop.create_task(self._serve(client))
             self._links[task] = client
             task.add_done_callback(self._links.pop)
 
-    async def _serve(self, client: socket.socket, budget: int | None) -> None:
+    async def _serve(self, client: socket.socket) -> None:
         server = socket.socket()
         server.setblocking(False)
         pumps: list[asyncio.Task[None]] = []
         try:
             await self._loop.sock_connect(server, self._target)
+            budget = next(self._cuts, None)  # not before: what meets no server needs no cut
             pumps = [
                 self._loop.create_task(self._pump(client, server, None)),
                 self._loop.create_task(self._pump(server, client, budget)),

@@ -1,7 +1,10 @@
 """Owns a real gRPC server in this process that runs nothing, and answers as a test tells it to."""
 
+import os
+import socket
 import threading
 import uuid
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -141,6 +144,18 @@ class Peer:
         return f"localhost:{self.port}"
 
 
+def hold_port() -> tuple[int, int]:
+    """Returns a descriptor and the port that it keeps from others who ask for any port.
+
+    It doesn't listen. A server that is told the port, and allows its reuse, can.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    port: int = holder.getsockname()[1]
+    return holder.detach(), port
+
+
 @contextmanager
 def serving(
     ca: Authority,
@@ -150,9 +165,15 @@ def serving(
     port: int = 0,
     handler: grpc.GenericRpcHandler | None = None,
 ) -> Iterator[Peer]:
-    """Runs a server in this process; `handler` answers in the place of the servicer."""
+    """Runs a server in this process; `handler` answers in the place of the servicer.
+
+    Where it listened, nobody else does for as long as the test has its peer.
+    """
     leaf = leaf or ca.server()
     servicer = Servicer()
+    holder = None
+    if not port:
+        holder, port = hold_port()
     with ThreadPoolExecutor(16) as pool:
         options = [
             ("grpc.so_reuseport", 0),
@@ -167,9 +188,12 @@ def serving(
         credentials = grpc.ssl_server_credentials(
             [(leaf.key, leaf.cert)], client_ca or ca.pem, require_client_auth=True
         )
-        port = server.add_secure_port(f"127.0.0.1:{port}", credentials)
+        server.add_secure_port(f"127.0.0.1:{port}", credentials)
         server.start()
+        peer = Peer(port, servicer, server)
+        if holder is not None:
+            weakref.finalize(peer, os.close, holder)
         try:
-            yield Peer(port, servicer, server)
+            yield peer
         finally:
             server.stop(None).wait(DEADLINE_SECONDS)

@@ -100,12 +100,13 @@ def test_a_server_that_shuts_down_breaks_the_stream(jobby: Cli, peer: Peer) -> N
 
 def test_no_server(jobby: Cli) -> None:
     """Nobody listens: 69, and where it was sought."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
-    for verb in (["start", "x"], ["status", JOB], ["stop", JOB], ["output", JOB]):
-        done = jobby("--server", address, *verb)
-        assert done.code == 69
-        assert f"no server answers at {address} (Connection refused)" in done.err
+    with socket.socket() as holder:  # nobody is given its port meanwhile
+        holder.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{holder.getsockname()[1]}"
+        for verb in (["start", "x"], ["status", JOB], ["stop", JOB], ["output", JOB]):
+            done = jobby("--server", address, *verb)
+            assert done.code == 69
+            assert f"no server answers at {address} (Connection refused)" in done.err
 
 
 def test_no_such_host(jobby: Cli) -> None:

@@ -223,11 +223,11 @@ def test_nothing_of_a_key_is_shown(ca: Authority) -> None:
 
 def test_a_look_leaves_nothing_open(ca: Authority) -> None:
     """Good or bad, a check gives back every descriptor."""
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = set(os.listdir("/proc/self/fd"))
     ca.credentials().check()
     complaint(ca.credentials(ca.leaf(end=NOW - timedelta(days=1))))
     complaint(ca.credentials(Leaf(ca.leaf().cert, ca.leaf().key)))
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before  # others' threads may close something
     assert stat.S_ISDIR(os.stat("/proc/self/fd").st_mode), "the key was in memory only"
 
 

@@ -37,11 +37,14 @@ def background(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "Futu
     future: Future[T] = Future()
 
     def run() -> None:
+        nonlocal call, args, kwargs
         try:
             result = call(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
             future.set_exception(error)
         else:
+            # Before anybody is told: this thread is to keep nothing alive after that.
+            del call, args, kwargs
             future.set_result(result)
 
     threading.Thread(target=run, name="test-background", daemon=True).start()

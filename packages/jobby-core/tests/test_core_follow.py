@@ -106,7 +106,7 @@ def test_it_opens_nothing_before_the_first_chunk(spool: Spool) -> None:
     job.wait(DEADLINE_SECONDS)
     before = descriptors()
     follower = job.follow(Stream.STDOUT)
-    assert descriptors() == before
+    assert descriptors().items() <= before.items()  # others' threads may close something
     assert follower.offset == 0
     del follower  # and warns of nothing
 

@@ -50,7 +50,10 @@ def test_what_a_killed_launcher_leaves_in_its_session_is_found_without_a_mark(
     job = Job.attach(record)
     with job.stdout() as reader:
         stray = int(reader.readline())
-    until(lambda: Path(f"/proc/{stray}/environ").read_bytes() == b"", "it has no environment")
+    # Not as soon as it has no environment, which a process lacks amid any execve, too.
+    program = Path(f"/proc/{stray}/exe")
+    until(lambda: program.readlink().name.endswith("sleep"), "it has become the last program")
+    assert Path(f"/proc/{stray}/environ").read_bytes() == b""
     launcher = parent_of(pid)
     os.kill(launcher, signal.SIGKILL)
     assert job.wait(DEADLINE_SECONDS).reason is Reason.LOST

@@ -42,7 +42,7 @@ def refused(spool: Spool, args: JobArgs) -> JobbyError:
     with pytest.raises(JobbyError) as caught:
         Job.start(args)
     assert sorted(spool.folder.rglob("*")) == files
-    assert descriptors() == open_before
+    assert descriptors().items() <= open_before.items()  # others' threads may close something
     assert not has_children()
     return caught.value
 

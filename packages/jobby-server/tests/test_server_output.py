@@ -336,7 +336,8 @@ def test_a_peer_that_has_gone_silent_is_found(ca: Authority, tmp_path: Path) -> 
         (tmp_path / name).write_bytes(pem)
 
     async def scenario() -> None:
-        limits = Limits(keepalive_seconds=1, keepalive_timeout_seconds=1)
+        # Not so short that a client which starts on a busy machine is taken for a silent one.
+        limits = Limits(keepalive_seconds=1, keepalive_timeout_seconds=3)
         async with serving(ca, limits=limits) as running, running.client(leaf) as alice:
             job = await alice.run_job("sleep", "1000")
             client = follower(str(tmp_path), str(running.address), job.hex())
