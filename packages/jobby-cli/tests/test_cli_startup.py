@@ -100,6 +100,15 @@ def test_ctrl_c_is_no_traceback_however_early(jobby: Cli, at: str, code: int, sa
     assert (done.code, done.out, done.err) == (code, b"", said)
 
 
+def test_pythons_end_is_left_out(jobby: Cli) -> None:
+    """In it, gRPC's threads have crashed the process whose exit code a script relies on."""
+    program = (
+        "import atexit, os\nfrom jobby_cli.entry import main\natexit.register(os.abort)\nmain()"
+    )
+    done = jobby("status", str(uuid.uuid4()), python=("-c", program))
+    assert (done.code, done.out, done.err.count("\n")) == (0, done.out, 0)
+
+
 def test_the_public_names_of_the_client() -> None:
     """What a program may import from jobby_client, and all of it is there."""
     import jobby_client

@@ -1,14 +1,34 @@
-"""Owns the first moments of `jobby`: until somebody can catch it, ctrl-c ends the process.
+"""Owns the first and the last moments of `jobby`.
 
-Python's own handler raises wherever the program happens to be. Amid the imports
-that is a traceback, or, in a callback of the import system, nothing at all.
+Until somebody can catch it, ctrl-c ends the process. Python's own handler raises wherever the
+program happens to be. Amid the imports that is a traceback, or, in a callback of the import
+system, nothing at all.
+
+When all is said, the process ends at once, without Python's tidying up. gRPC's threads may run
+into that, which has made of a ctrl-c's 130 a SIGABRT, or a process that stood still.
 """
 
+import os
 import signal
+import sys
 
 
-def main() -> int:
-    """Runs one command; returns the exit code."""
+def main() -> None:
+    """Runs one command, and ends the process with its exit code; it does not return."""
+    try:
+        exit_code = _run()
+    except SystemExit as end:  # by a signal
+        exit_code = int(end.code or 0)
+    from contextlib import suppress
+
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # None: it was closed from the start
+            with suppress(OSError):  # who wrote there has said so
+                stream.flush()
+    os._exit(exit_code)
+
+
+def _run() -> int:
     # Not if it is ignored, as in what a shell starts in the background.
     heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if heard:
