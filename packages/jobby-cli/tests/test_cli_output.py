@@ -133,6 +133,37 @@ def test_ctrl_c_detaches_and_the_job_runs_on(jobby: Cli, peer: Peer) -> None:
     assert not peer.servicer.stops
 
 
+AMID_A_WAIT = """
+import os, signal, sys
+from jobby_cli.entry import main
+
+def interrupt(frame, event, what):
+    if event == "c_call" and what.__name__ == "_acquire_restore":
+        while frame and "grpc" not in frame.f_code.co_filename:
+            frame = frame.f_back
+        if frame:
+            sys.setprofile(None)
+            os.kill(os.getpid(), signal.Signals[os.environ["WITH"]])
+
+sys.setprofile(interrupt)
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"), [("SIGINT", 130, "detached, the job runs on"), ("SIGTERM", 143, "")]
+)
+def test_a_signal_is_heard_amid_grpcs_waiting(
+    jobby: Cli, peer: Peer, name: str, code: int, said: str
+) -> None:
+    """Where Python makes a RuntimeError of it: before a lock is taken again, after a wait."""
+    Held(peer)
+    done = jobby("output", JOB, python=("-c", AMID_A_WAIT), env={"WITH": name})
+    assert (done.code, done.out) == (code, b"")
+    assert said in done.err
+    assert len(done.err.splitlines()) == len(said.splitlines())
+
+
 def test_ctrl_c_works_while_the_reader_stands_still(jobby: Cli, peer: Peer) -> None:
     """Ctrl-c is heard in a write that blocks, too."""
     held = Held(peer, b"z" * 300_000)

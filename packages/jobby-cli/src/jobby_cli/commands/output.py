@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from jobby_cli import stdout
+from jobby_cli import interruption, stdout
 from jobby_cli.completion import complete_job
 from jobby_cli.failures import EX_INTERRUPTED, CommandError, say
 from jobby_cli.options import read_by
@@ -104,6 +104,7 @@ class _Wanted:
 
 def _copy(session: Session, job_id: uuid.UUID, wanted: _Wanted) -> None:
     with (
+        interruption.kept(),
         session.connect() as client,
         client.output(
             job_id,
