@@ -27,6 +27,8 @@ from hypothesis import strategies as st
 from jobby_cli.failures import exit_code_of
 from jobby_cli.printable import printable
 from jobby_client import Client, errors
+from jobby_client._probe import Verdict, probe
+from jobby_client.address import Address
 from jobby_proto.v1 import jobby_pb2 as pb
 
 JOB = str(uuid.uuid4())
@@ -180,6 +182,30 @@ def test_who_closes_at_once_may_be_asked_again(jobby: Cli, read: int) -> None:
         done = jobby("--server", address, "status", JOB)
     assert done.code == 69
     assert f"{address} closes the connection at once; it may be starting" in done.err
+
+
+@pytest.mark.parametrize(("breaks", "verdict"), [(2, Verdict.HEALTHY), (3, Verdict.REFUSED)])
+def test_a_bad_network_is_no_refusal(
+    ca: Authority, tmp_path: Path, breaks: int, verdict: Verdict
+) -> None:
+    """It may cut a connection just after the handshake, but hardly each time."""
+    leaf = ca.server()
+    (tmp_path / "server.pem").write_bytes(leaf.cert + leaf.key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem")
+    context.set_alpn_protocols(["h2"])
+    made: list[ssl.SSLSocket] = []
+
+    def answer(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as tls:
+            made.append(tls)
+            if len(made) > breaks:
+                tls.sendall(b"\0")
+                tls.recv(1)
+
+    with listening(answer) as address:
+        assert probe(Address.parse(address), ca.credentials()).verdict is verdict
+    assert len(made) == 3
 
 
 def test_a_server_of_tls_1_2_is_told(jobby: Cli, ca: Authority, tmp_path: Path) -> None:
