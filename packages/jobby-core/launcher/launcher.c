@@ -58,6 +58,10 @@ struct report {
  * expected to write in a millisecond, so that one near its limit is looked at in time. */
 enum { PACE_MS = 100, BYTES_A_MS = 4 << 20 };
 
+/* How many that have ended are reaped before anything else is looked at: a job may make them
+ * faster than they are reaped, for ever. */
+enum { REAPED_AT_ONCE = 256 };
+
 struct launcher {
     int report, record, folder, outcome, watches[2];
     int cgroup; /* the job's own, or -1 */
@@ -246,19 +250,21 @@ static void start(struct launcher *self) {
 
 /* --- killing ------------------------------------------------------------ */
 
-/* Kills each direct child. Nobody else reaps them, so none of the ids can be a stranger's.
- * Tells whether all it saw were refused, because they run under another user. */
-static bool are_children_refused(int children) {
+/* Kills each direct child, and counts them. Nobody else reaps them, so none of the ids can be a
+ * stranger's. Tells whether all it saw were refused, because they run under another user. */
+static bool are_children_refused(int children, int *seen) {
     char text[4096];
     ssize_t count;
     pid_t pid = 0;
     int killed = 0, refused = 0;
+    *seen = 0;
     lseek(children, 0, SEEK_SET);
     while ((count = read(children, text, sizeof text)) > 0)
         for (ssize_t i = 0; i < count; i++) {
             if (text[i] >= '0' && text[i] <= '9') {
                 pid = pid * 10 + (text[i] - '0');
             } else if (pid > 0) {
+                ++*seen;
                 if (kill(pid, SIGKILL) == 0)
                     killed++;
                 else if (errno == EPERM)
@@ -277,12 +283,11 @@ static void kill_cgroup(const struct launcher *self) {
     close(fd);
 }
 
-/* Reaps those that have ended; tells whether a child is left. */
-static bool is_any_left(void) {
-    pid_t pid;
-    while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
-    }
-    return pid == 0;
+/* Reaps those that have ended, so many at most; tells whether a child may be left. */
+static bool is_any_left(int most) {
+    pid_t pid = 1;
+    while (pid > 0 && most-- > 0) pid = waitpid(-1, NULL, WNOHANG);
+    return pid >= 0;
 }
 
 /* Opens the list of this process's children (proc_pid_task_children(5)): only where one is left
@@ -292,7 +297,7 @@ static int open_children(const struct launcher *self) {
     const struct timespec rest = {.tv_nsec = 10000000};
     int children;
     while ((children = openat(self->proc, "thread-self/children", O_RDONLY | O_CLOEXEC)) < 0 &&
-           is_any_left())
+           is_any_left(REAPED_AT_ONCE))
         nanosleep(&rest, NULL);
     return children;
 }
@@ -301,14 +306,14 @@ static int open_children(const struct launcher *self) {
  * process for its parent once its own is dead: it is a subreaper (prctl(2)). So where no child
  * is left, nobody is, and the kernel need not be troubled with the cgroup. */
 static void kill_the_rest(const struct launcher *self) {
-    if (!is_any_left()) return;
+    if (!is_any_left(REAPED_AT_ONCE)) return;
     close(STDIN_FILENO); /* so that one descriptor is free, whatever RLIMIT_NOFILE is */
     kill_cgroup(self);
-    int children = open_children(self);
+    int children = open_children(self), seen = REAPED_AT_ONCE;
     /* What may not be killed isn't waited for. More than once, because the list may leave one
      * out while others end (proc_pid_task_children(5)). */
-    for (int refusals = 0; refusals < 3 && is_any_left();) {
-        if (are_children_refused(children)) { /* those that were just inherited are among them */
+    for (int refusals = 0; refusals < 3 && is_any_left(seen + 1);) {
+        if (are_children_refused(children, &seen)) { /* those that were just inherited are among them */
             refusals++;
             continue;
         }
@@ -439,6 +444,9 @@ static void record(const struct launcher *self, const siginfo_t *info) {
 
 /* Waits for the main process to end; acts on what it is told meanwhile. */
 static void watch_over(struct launcher *self, const sigset_t *signals, siginfo_t *info) {
+    const struct timespec at_once = {0};
+    sigset_t requests = *signals;
+    sigdelset(&requests, SIGCHLD);
     while (!main_has_ended(self, info)) {
         int64_t now = now_ms(), until = INT64_MAX;
         if (self->timeout_ms > 0) until = (self->started_us + 999) / 1000 + self->timeout_ms;
@@ -458,7 +466,10 @@ static void watch_over(struct launcher *self, const sigset_t *signals, siginfo_t
         }
         if (self->look_at_ms && self->look_at_ms < until) until = self->look_at_ms;
         struct timespec rest = {(time_t)((until - now) / 1000), (until - now) % 1000 * 1000000};
-        int signum = until == INT64_MAX ? sigwaitinfo(signals, NULL)
+        /* The lowest number comes first (signal(7)): one SIGCHLD after another would hide them. */
+        int signum = sigtimedwait(&requests, NULL, &at_once);
+        if (signum < 0)
+            signum = until == INT64_MAX ? sigwaitinfo(signals, NULL)
                                         : sigtimedwait(signals, NULL, &rest);
         if (signum == ASK) ask_job(self);
         if (signum == KILL) kill_job(self, "stopped");
@@ -468,11 +479,15 @@ static void watch_over(struct launcher *self, const sigset_t *signals, siginfo_t
         if (signum == SIGCHLD) {
             /* Descendants that were inherited and ended by themselves. */
             siginfo_t each = {0};
-            while (waitid(P_ALL, 0, &each, WEXITED | WNOHANG | WNOWAIT) == 0 && each.si_pid > 0 &&
+            int reaped = 0;
+            while (reaped < REAPED_AT_ONCE &&
+                   waitid(P_ALL, 0, &each, WEXITED | WNOHANG | WNOWAIT) == 0 && each.si_pid > 0 &&
                    each.si_pid != self->main) {
                 waitpid(each.si_pid, NULL, 0);
                 each.si_pid = 0;
+                reaped++;
             }
+            if (reaped == REAPED_AT_ONCE) raise(SIGCHLD); /* there may be more */
         }
     }
 }
@@ -494,11 +509,15 @@ static void close_from(unsigned first) {
     for (rlim_t fd = first; fd < limit.rlim_max && fd < limit.rlim_cur; fd++) close((int)fd);
 }
 
+/* And that of this PID namespace: by the ids of another one, strangers would be killed. */
 static bool is_proc(int folder) {
     struct statfs system;
+    char self[16] = "";
     if (fstatfs(folder, &system) < 0) return false;
-    errno = ENOENT; /* should it be an empty folder */
-    return system.f_type == PROC_SUPER_MAGIC;
+    bool ours = system.f_type == PROC_SUPER_MAGIC &&
+                readlinkat(folder, "self", self, sizeof self - 1) > 0 && atoi(self) == getpid();
+    errno = ENOENT; /* should it be an empty folder, or another namespace's */
+    return ours;
 }
 
 static bool to_number(const char *text, int64_t *number) {

@@ -52,6 +52,29 @@ print(sorted(os.listdir(folder)) == left)
     )
 
 
+def test_by_the_proc_of_another_namespace_no_job_is_started(
+    own_mounts: list[str], tmp_path: Path
+) -> None:
+    """Its ids are others' here: what is killed by them would be a stranger."""
+    script = """
+try:
+    shell("true")
+except Exception as error:
+    print(type(error).__name__, error)
+print(os.listdir(folder))
+"""
+    before = [*own_mounts, "unshare", "--pid", "--fork"]
+    assert run_job_script(script, tmp_path, before=before) == (
+        "LauncherError cannot start a job: /proc is that of another PID namespace, so its launcher "
+        "would take strangers for what it leaves behind; mount this one's (unshare --mount-proc)\n"
+        "[]\n"
+    )
+    mounted = [*before, "--mount-proc"]
+    assert run_job_script(
+        'print(shell("exit 3").wait(60).exit_code)', tmp_path, before=mounted
+    ) == ("3\n")
+
+
 def test_a_job_that_takes_proc_away_leaves_no_descendant(
     own_mounts: list[str], tmp_path: Path
 ) -> None:

@@ -99,6 +99,13 @@ def _check_proc() -> None:
             f"there is no {_CHILDREN}, by which its launcher finds what it leaves behind",
             "mount /proc (proc(5)), under a kernel that has CONFIG_PROC_CHILDREN",
         )
+    if os.readlink("/proc/self") != str(os.getpid()):
+        raise LauncherError(
+            "start a job",
+            "/proc is that of another PID namespace, so its launcher would take strangers for what "
+            "it leaves behind",
+            "mount this one's (unshare --mount-proc)",
+        )
 
 
 @functools.cache
