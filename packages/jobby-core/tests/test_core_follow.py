@@ -171,7 +171,7 @@ def test_a_long_output_leaves_the_loop_to_others(spool: Spool) -> None:
             nonlocal turns
             while True:
                 turns += 1
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # a turn of the loop, which is what is counted
 
         task = asyncio.create_task(other())
         chunks = 0

@@ -31,7 +31,7 @@ int main(void) {
         }
         _exit(0);
     }
-    sleep(90);
+    sleep(90); /* this one is the job's main process */
 }
 """
 

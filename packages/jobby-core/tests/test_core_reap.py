@@ -58,7 +58,7 @@ def test_a_command_that_somebody_else_reaped_at_its_start_has_run(
     pidfd_open = os.pidfd_open
 
     def late(pid: int) -> int:
-        monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+        monkeypatch.setattr(os, "pidfd_open", pidfd_open)  # the real one, from now on
         os.waitpid(pid, 0)
         if error is not None:
             raise OSError(error, os.strerror(error))

@@ -151,7 +151,7 @@ class Recent:
             with open(fd, "w", encoding="utf-8") as file:
                 file.write(content)
             os.replace(new, self._path)
-        except BaseException:
+        except BaseException:  # a ctrl-c, too
             with suppress(OSError):
                 new.unlink()
             raise

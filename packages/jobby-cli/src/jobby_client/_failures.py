@@ -27,12 +27,12 @@ from jobby_client.errors import (
 # gRPC's own words. If they change, sentences get less precise, and a start whose answer was lost
 # is reported instead of repeated; nothing else.
 _NEVER_CONNECTED = ("failed to connect", "errors resolving", "DNS resolution failed")
+_FELL_SILENT = re.compile(r"ping timeout|keepalive", re.IGNORECASE)
 _CONNECTION_LOST = re.compile(
     r"Stream removed|Socket closed|Connection reset|Broken pipe|Connection timed out|"
-    r"ping timeout|keepalive|GOAWAY|Cancelling all calls|Received RST_STREAM",
+    rf"{_FELL_SILENT.pattern}|GOAWAY|Cancelling all calls|Received RST_STREAM",
     re.IGNORECASE,
 )
-_FELL_SILENT = re.compile(r"ping timeout|keepalive", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

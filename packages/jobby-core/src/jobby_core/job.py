@@ -118,10 +118,8 @@ class Job:
         found = adopt(os.path.abspath(directory))
         args = found.record.args
         try:
-            paths = (args.stdout_path, args.stderr_path)
-            outputs = {
-                s: _output.existing(os.fspath(p)) for s, p in zip(Stream, paths, strict=True)
-            }
+            paths = (os.fspath(path) for path in (args.stdout_path, args.stderr_path))
+            outputs = {s: _output.existing(p) for s, p in zip(Stream, paths, strict=True)}
             job = cls(args, outputs, found.record.started_at)
             if found.process is not None:
                 job._watch(found.process, f"attach to the job in {found.record.directory}")

@@ -96,7 +96,7 @@ def bring_up(connection: sqlite3.Connection, found: int) -> None:
                 _MIGRATIONS[step](connection)
         connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # whatever it is, half a migration is never kept
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
