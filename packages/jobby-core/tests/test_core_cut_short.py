@@ -9,21 +9,27 @@ from core_support import DEADLINE_SECONDS, Spool, run_job_script
 
 from jobby_core import Job, JobArgs, RecordError, _reaper
 
-# What a start does before its launcher, and `launch`, which runs that and waits for its end.
+# What a start does before its launcher, `attach`, by another process, since this one's locks are
+# none for it, and `launch`, which runs the launcher and waits for its end.
 LATE_LAUNCHER = """
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from jobby_core import NotStartedError, _launcher, _record
+from jobby_core import NotStartedError, _launcher, _platform, _record
 directory = sys.argv[2]
 close = ExitStack()
 files = None
 
-def prepare(*command):
+def prepare(*command, cgroup=None):
     global record, files
     args = JobArgs(command[0], command[1:], stdout_path=f"{directory}/out",
                    stderr_path=f"{directory}/err", directory=directory)
-    record = _record.Record(args, "mark", None, datetime.now(UTC))
+    record = _record.Record(args, "mark", cgroup, datetime.now(UTC))
     files = _record.create(record, close)
+
+def attach():
+    subprocess.run([sys.executable, "-c",
+        "import sys, jobby_core\\ntry: jobby_core.Job.attach(sys.argv[1])\\n"
+        "except jobby_core.NotStartedError as e: print('never')", directory], check=True)
 
 def launch(*, listen=True):
     report, told = os.pipe()
@@ -31,7 +37,7 @@ def launch(*, listen=True):
         os.close(report)
     outputs = [os.open(f"{directory}/{n}", os.O_WRONLY | os.O_CREAT) for n in ("out", "err")]
     inherited = (told, files.record, files.folder, files.outcome, files.folder, -1)
-    child = _launcher._spawn(_launcher.path(), record, outputs, inherited, close)
+    child = _launcher._spawn(_platform.path(), record, outputs, inherited, close)
     if listen:
         step, error, pid = _launcher._read_report(report)
         print(step.name, *[os.strerror(error)] * bool(error))
@@ -175,12 +181,7 @@ def test_a_start_that_was_cut_short_never_happens(spool: Spool) -> None:
         LATE_LAUNCHER
         + """
 prepare("touch", f"{folder}/it-ran")
-# By another process: this one's locks are none for it.
-attaching = subprocess.run([sys.executable, "-c",
-    "import sys, jobby_core\\ntry: jobby_core.Job.attach(sys.argv[1])\\n"
-    "except jobby_core.NotStartedError as e: print('never')", directory],
-    capture_output=True, text=True, check=True)
-print(attaching.stdout.strip())
+attach()
 launch()  # too late
 print(os.path.exists(f"{folder}/it-ran"))
 """
@@ -188,6 +189,22 @@ print(os.path.exists(f"{folder}/it-ran"))
     assert run_job_script(script, spool.folder, str(args.directory)) == (
         "never\nRECORD_LOCK Stale file handle\nFalse\n"
     )
+
+
+def test_the_cgroup_of_a_start_that_was_cut_short_goes(spool: Spool) -> None:
+    """A launcher that is killed just when it has made it has not said so yet."""
+    args = record_args(spool, "exit 3")
+    script = (
+        LATE_LAUNCHER
+        + """
+made = f"{folder}/cgroup"  # a folder to be removed, as one is
+prepare("true", cgroup=made)
+os.mkdir(made)
+attach()
+print(os.path.exists(made))
+"""
+    )
+    assert run_job_script(script, spool.folder, str(args.directory)) == "never\nFalse\n"
 
 
 def test_a_job_that_ran_between_the_look_and_the_lock_is_found(spool: Spool) -> None:

@@ -26,7 +26,7 @@ from jobby_core import (
     Reason,
     State,
     _cgroup,
-    _launcher,
+    _platform,
     launcher_available,
 )
 
@@ -408,7 +408,7 @@ def _check_that_roots_processes_keep_nobody_waiting(outputs: Path, programs: Pat
     setpriv, launcher = programs / "setpriv", programs / "launcher"
     # A file of its own with root's s bit, as sudo has; and what every user may execute.
     subprocess.run(["install", "-m", "4755", "/usr/bin/setpriv", setpriv], check=True)
-    subprocess.run(["install", "-m", "755", str(_launcher.path()), launcher], check=True)
+    subprocess.run(["install", "-m", "755", str(_platform.path()), launcher], check=True)
     script = f"""
 os.environ["JOBBY_LAUNCHER"] = "{launcher}"
 os.setresuid(65534, 65534, 65534)
@@ -461,7 +461,7 @@ def test_without_a_launcher_what_needs_it_is_refused(
         with pytest.raises(LauncherError, match="that needs the launcher"):
             Job.start(_with(spool.args("true"), **limit))
     assert list(spool.folder.iterdir()) == []
-    _launcher._say_what_is_lost.cache_clear()  # another test may have had it said
+    _platform._say_what_is_lost.cache_clear()  # another test may have had it said
     for _ in range(2):
         assert spool.shell("exit 3").wait(DEADLINE_SECONDS).exit_code == 3
     assert len([r for r in caplog.records if "without a launcher" in r.message]) == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from core_support import Spool, parent_of
 
-from jobby_core import _launcher
+from jobby_core import _platform
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parent / "launcher" / "launcher.c"
@@ -37,7 +37,7 @@ def compile_to(program: Path, *command: str) -> None:
 
 def test_the_launcher_in_use_is_small_and_static() -> None:
     """Nothing of the system is needed but the kernel."""
-    program = _launcher.path()
+    program = _platform.path()
     assert program is not None
     content = Path(program).read_bytes()
     assert content.startswith(b"\x7fELF\x02")  # elf(5): the magic, 64 bits

@@ -3,7 +3,7 @@
 Linux only. Needs nothing but the standard library and watchdog.
 """
 
-from jobby_core._launcher import launcher_available
+from jobby_core._platform import launcher_available
 from jobby_core.errors import (
     ArgumentsTooLongError,
     CommandNotExecutableError,

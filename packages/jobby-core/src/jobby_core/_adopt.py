@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from jobby_core import _cgroup, _outcome, _record
 from jobby_core._launched import LaunchedProcess
 from jobby_core._limits import limit_error
-from jobby_core._pidfd import wait_for
 from jobby_core._record import Record
-from jobby_core._stragglers import bury, kill_marked
+from jobby_core._stragglers import kill_left
 from jobby_core.errors import NotStartedError, UnreachableJobError
 from jobby_core.state import LOST, Ending
 
@@ -61,6 +60,8 @@ def adopt(directory: str) -> Adopted:
                 _end_lost(record)
                 return Adopted(record, pid, None, LOST)
             if _record.fence(directory, record_fd):
+                if record.cgroup is not None and not record.copied:
+                    _cgroup.remove(record.cgroup)  # its launcher may have got as far as that
                 raise NotStartedError(
                     f"attach to the job in {directory}",
                     "whoever was about to start it ended before it ran",
@@ -74,19 +75,8 @@ def adopt(directory: str) -> Adopted:
 def _end_lost(record: Record) -> None:
     """Ends what a killed launcher has left, then records that the outcome is not known."""
     if not record.copied:
-        _kill_left(record)
+        kill_left(record.mark, record.cgroup)
     _outcome.put_lost(record.directory)
-
-
-def _kill_left(record: Record) -> None:
-    if record.cgroup is not None:
-        _cgroup.kill(record.cgroup)
-    while left := kill_marked(record.mark, None):  # again: they may have forked meanwhile
-        for pidfd in left:
-            wait_for(pidfd)
-        bury(left)
-    if record.cgroup is not None:
-        _cgroup.remove(record.cgroup)
 
 
 def _open(record: Record, record_fd: int, launcher: int) -> LaunchedProcess | None:

@@ -6,9 +6,8 @@ main process has ended it kills every process the job has left anywhere (launche
 
 import errno
 import fcntl
-import functools
-import logging
 import os
+import select
 import signal
 import struct
 from contextlib import ExitStack, suppress
@@ -20,16 +19,11 @@ from jobby_core import _cgroup, _pipe, _record
 from jobby_core._diagnosis import start_error
 from jobby_core._launched import SIGNALS, LaunchedProcess
 from jobby_core._limits import limit_error
+from jobby_core._platform import OVERRIDE
 from jobby_core._record import Record
-from jobby_core._stragglers import MARK
-from jobby_core.errors import JobbyError, LauncherError, RecordError
+from jobby_core._stragglers import MARK, kill_left
+from jobby_core.errors import CommandNotExecutableError, JobbyError, LauncherError, RecordError
 from jobby_core.spec import JobArgs
-
-_log = logging.getLogger(__name__)
-
-_OVERRIDE: Final = "JOBBY_LAUNCHER"
-_BUILT_IN: Final = os.path.join(os.path.dirname(__file__), "jobby-launcher")
-_CHILDREN: Final = "/proc/thread-self/children"
 
 
 class _Step(IntEnum):
@@ -48,73 +42,10 @@ class _Step(IntEnum):
 _REPORT: Final = struct.Struct("iii")
 _NONE: Final = -1
 
-
-def path() -> str | None:
-    """Returns the launcher's path; None where there is none for this platform.
-
-    `JOBBY_LAUNCHER` in the environment names another one, or is "none".
-    """
-    override = os.environ.get(_OVERRIDE)
-    if override:
-        return None if override == "none" else override
-    return _BUILT_IN if os.path.exists(_BUILT_IN) else None
-
-
-def launcher_available() -> bool:
-    """Returns whether jobs get a launcher here.
-
-    Without one, a job is killed when this program exits (atexit), but runs on, and nobody can reach
-    it, when this process ends otherwise; its outcome survives neither. What leaves the job's
-    process group is not killed, and `JobArgs.directory` and the limits are refused.
-    """
-    return path() is not None
-
-
-def path_for(args: JobArgs) -> str | None:
-    """Returns the path of the launcher that a job is to have; None where there is none.
-
-    Raises:
-        LauncherError: there is none, and the job needs it; or it cannot work on this system.
-    """
-    if (found := path()) is not None:
-        _check_proc()
-        return found
-    for name in ("directory", "max_output_bytes", "timeout_seconds"):
-        if getattr(args, name) is not None:
-            raise LauncherError(
-                f"start {args.command!r} with {name}",
-                "that needs the launcher, which jobby-core has for x86-64 and aarch64 Linux only",
-                f"leave {name} out, or install jobby-core's wheel for this platform",
-            )
-    _say_what_is_lost()
-    return None
-
-
-@functools.cache
-def _check_proc() -> None:
-    """Once for all jobs: the launcher itself looks only when one has left something behind."""
-    if not os.path.exists(_CHILDREN):
-        raise LauncherError(
-            "start a job",
-            f"there is no {_CHILDREN}, by which its launcher finds what it leaves behind",
-            "mount /proc (proc(5)), under a kernel that has CONFIG_PROC_CHILDREN",
-        )
-    if os.readlink("/proc/self") != str(os.getpid()):
-        raise LauncherError(
-            "start a job",
-            "/proc is that of another PID namespace, so its launcher would take strangers for what "
-            "it leaves behind",
-            "mount this one's (unshare --mount-proc)",
-        )
-
-
-@functools.cache
-def _say_what_is_lost() -> None:
-    _log.warning(
-        "jobs are started without a launcher: they are killed when this program exits, they run "
-        "on and nobody can reach them when it ends otherwise, their exit codes survive "
-        "neither, and what leaves a job's process group is not killed"
-    )
+# A file system that does not answer, as NFS does whose server is down, holds chdir(2) and execve(2)
+# up for ever, and the launcher with them. Less than a client waits for its answer.
+_START_SECONDS: Final = 20.0
+_END_SECONDS: Final = 5.0
 
 
 def start(
@@ -148,9 +79,17 @@ def start(
         try:
             child = _spawn(program, record, (stdout_fd, stderr_fd), inherited, always)
             # Also at a ctrl-c during the wait below: the job would run on, and its record is gone.
-            on_error.callback(_end_launcher, child)
+            on_error.callback(_end_launcher, child, report, record)
         finally:
             _pipe.close(told)
+        if not _tells(report, select.POLLIN, _START_SECONDS):
+            raise CommandNotExecutableError(
+                f"start {args.command!r}",
+                f"it was not executed within {_START_SECONDS:g} s, as where a file system does not "
+                "answer",
+                "look for a mount that hangs on the way to it or to its working directory",
+                path=args.command,
+            )
         step, error_number, pid = _read_report(report)
         if step is not _Step.STARTED:
             raise _start_error(args, step, error_number)
@@ -171,13 +110,24 @@ def _open_pidfd(child: int, report: int) -> int:
         return os.dup(report)
 
 
-def _end_launcher(child: int) -> None:
+def _end_launcher(child: int, report: int, record: Record) -> None:
     """Ends a launcher, and its job with it, unless it has ended; reaps it."""
     # Somebody else in this program may have waited for it: then its id may be a stranger's.
     with suppress(ChildProcessError, ProcessLookupError):
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         os.kill(child, SIGNALS[signal.SIGKILL])
+        if not _tells(report, select.POLLHUP, _END_SECONDS):
+            # It hears nothing while the command is being executed. Its child dies with it.
+            os.kill(child, signal.SIGKILL)
+            kill_left(record.mark, record.cgroup)
         os.waitpid(child, 0)
+
+
+def _tells(report: int, event: int, seconds: float) -> bool:
+    """Waits for an event of the pipe; tells whether it came in time."""
+    poll = select.poll()
+    poll.register(report, event)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _open_folders(args: JobArgs, folder_fd: int, close: ExitStack) -> tuple[int, int]:
@@ -243,7 +193,7 @@ def _spawn(
         raise LauncherError(
             f"start {args.command!r}",
             f"its launcher {program} cannot be started: {error.strerror}",
-            f"reinstall jobby-core where programs may be executed, or set {_OVERRIDE}=none",
+            f"reinstall jobby-core where programs may be executed, or set {OVERRIDE}=none",
         ) from error
 
 
@@ -293,5 +243,5 @@ def _start_error(args: JobArgs, step: _Step | None, error_number: int) -> JobbyE
     return limit_error(error, action) or LauncherError(
         action,
         f"its launcher failed at {step.name.lower()}: {error.strerror}",
-        f"see launcher.c for what it needs of the system, or set {_OVERRIDE}=none",
+        f"see launcher.c for what it needs of the system, or set {OVERRIDE}=none",
     )

@@ -10,7 +10,8 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 
-from jobby_core._pidfd import has_ended
+from jobby_core import _cgroup
+from jobby_core._pidfd import has_ended, wait_for
 
 MARK = "JOBBY_JOB"
 """The variable in a job's environment that its processes are known by."""
@@ -52,6 +53,18 @@ def kill_marked(mark: str, session: int | None) -> list[int]:
             return entry in file.read().split(b"\0")
 
     return _kill_each(_processes(), belongs)
+
+
+def kill_left(mark: str, cgroup: str | None) -> None:
+    """Ends what a killed launcher has left, and its cgroup; returns when it is gone."""
+    if cgroup is not None:
+        _cgroup.kill(cgroup)
+    while left := kill_marked(mark, None):  # again: they may have forked meanwhile
+        for pidfd in left:
+            wait_for(pidfd)
+        bury(left)
+    if cgroup is not None:
+        _cgroup.remove(cgroup)
 
 
 def bury(pidfds: list[int]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from jobby_core import _inotify, _launcher, _output, _reaper, _record
+from jobby_core import _inotify, _launcher, _output, _platform, _reaper, _record
 from jobby_core._adopt import adopt
 from jobby_core._direct import DirectProcess
 from jobby_core._launched import LaunchedProcess
@@ -70,7 +70,7 @@ class Job:
             LimitError: descriptors, processes, memory or disk are exhausted.
         """
         started_at = datetime.now(UTC)
-        launcher = _launcher.path_for(args)
+        launcher = _platform.path_for(args)
         outputs: dict[Stream, _output.OutputFile] = {}
         fds: list[int] = []
         try:
