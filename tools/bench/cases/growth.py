@@ -12,7 +12,7 @@ def cases(servers: Servers) -> list[Case]:
     place = servers.place
     scale = place.scale
     sizes = [size for size in (1, 10, 100, 1_000, 10_000) if size <= scale.jobs]
-    # More than these from one user are refused, and a client's connection carries no more.
+    # One user may have 4,096 streams; the server refuses more.
     followed = [size for size in (*sizes, 4_000) if size <= min(scale.jobs, 4_000)]
     return [
         Case(
