@@ -44,8 +44,8 @@ _NONE: Final = -1
 
 # A file system that does not answer, as NFS does whose server is down, holds chdir(2) and execve(2)
 # up for ever, and the launcher with them. Less than a client waits for its answer.
-_START_SECONDS: Final = 20.0
-_END_SECONDS: Final = 5.0
+_START_SECONDS: Final = 15.0
+_END_SECONDS: Final = 2.0
 
 
 def start(
