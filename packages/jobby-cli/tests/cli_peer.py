@@ -72,7 +72,7 @@ class Servicer(jobby_pb2_grpc.JobbyServicer):
         self, request: pb.GetJobOutputRequest, context: Any
     ) -> Iterator[pb.GetJobOutputResponse]:
         """Streams what `on_output` gives, from the wanted byte on, and the end."""
-        context.add_callback(self.ended.set)
+        when_over(context, self.ended.set)
         self.outputs.append(request)
         chunks = self.on_output(request, context)
         context.send_initial_metadata((("jobby-offset", str(request.offset)),))
@@ -104,12 +104,18 @@ def end_of(total_bytes: int, **fields: Any) -> pb.GetJobOutputResponse:
     return pb.GetJobOutputResponse(offset=total_bytes, end=end)
 
 
+def when_over(context: Any, call: Callable[[], object]) -> None:
+    """Calls when the client has gone; at once if it has already, as gRPC takes no callback then."""
+    if not context.add_callback(call):
+        call()
+
+
 def then_silent(*chunks: bytes) -> Output:
     """Some of an output, and then nothing until the client goes."""
 
     def output(request: object, context: Any) -> Iterator[bytes]:
         over = threading.Event()
-        context.add_callback(over.set)
+        when_over(context, over.set)
         yield from chunks
         over.wait()
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cli_authority import Authority
 from cli_command import Cli
-from cli_peer import Peer, serving
+from cli_peer import Peer, serving, when_over
 from cli_relay import Relay
 from cli_waiting import DEADLINE_SECONDS
 
@@ -39,7 +39,7 @@ class Held:
         self._go.release()
 
     def _stream(self, request: object, context: Any) -> Iterator[bytes]:
-        context.add_callback(self._go.release)
+        when_over(context, self._go.release)
         self.asked.set()
         yield from self._chunks
         while self._go.acquire() and self._more and not self._gone.is_set():
@@ -271,7 +271,7 @@ def test_a_connection_that_comes_back_is_one_line_on_stderr(
     over = threading.Event()
 
     def output(request: pb.GetJobOutputRequest, context: Any) -> Iterator[bytes]:
-        context.add_callback(over.set)
+        when_over(context, over.set)
         yield first
         if not request.offset:
             over.wait()

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from cli_authority import Authority
-from cli_peer import JOB, Output, Peer, end_of, refuse, serving, then_silent
+from cli_peer import JOB, Output, Peer, end_of, refuse, serving, then_silent, when_over
 from cli_relay import Relay
 from cli_waiting import DEADLINE_SECONDS
 
@@ -158,7 +158,7 @@ def test_many_breaks_leave_no_trace(ca: Authority, peer: Peer, relay: Relay, way
 
     def output(request: pb.GetJobOutputRequest, context: Any) -> Iterator[bytes]:
         over = threading.Event()
-        context.add_callback(over.set)
+        when_over(context, over.set)
         for number, chunk in enumerate(chunks, 1):
             yield chunk
             if number % 3 == 0 and request.offset < number * 10_000 < len(data):
