@@ -21,7 +21,7 @@ from jobby_core._launched import SIGNALS, LaunchedProcess
 from jobby_core._limits import limit_error
 from jobby_core._platform import OVERRIDE
 from jobby_core._record import Record
-from jobby_core._stragglers import MARK, kill_left
+from jobby_core._stragglers import MARK, bury, kill_left
 from jobby_core.errors import CommandNotExecutableError, JobbyError, LauncherError, RecordError
 from jobby_core.spec import JobArgs
 
@@ -46,6 +46,7 @@ _NONE: Final = -1
 # up for ever, and the launcher with them. Less than a client waits for its answer.
 _START_SECONDS: Final = 15.0
 _END_SECONDS: Final = 2.0
+_GONE_SECONDS: Final = 1.0
 
 
 def start(
@@ -116,17 +117,35 @@ def _end_launcher(child: int, report: int, record: Record) -> None:
     with suppress(ChildProcessError, ProcessLookupError):
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         os.kill(child, SIGNALS[signal.SIGKILL])
-        if not _tells(report, select.POLLHUP, _END_SECONDS):
-            # It hears nothing while the command is being executed. Its child dies with it.
-            os.kill(child, signal.SIGKILL)
-            kill_left(record.mark, record.cgroup)
-        os.waitpid(child, 0)
+        heard = False
+        try:
+            heard = _tells(report, select.POLLHUP, _END_SECONDS)
+        finally:  # also at another ctrl-c
+            if not heard:
+                # Nothing is heard while the command is being executed.
+                os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                left = _children(child)
+                os.kill(child, signal.SIGKILL)
+                for pidfd in left:  # they die with it
+                    _tells(pidfd, select.POLLIN, _GONE_SECONDS)
+                bury(left)
+            _, status = os.waitpid(child, 0)
+            if os.WIFSIGNALED(status):
+                kill_left(record.mark, record.cgroup)
 
 
-def _tells(report: int, event: int, seconds: float) -> bool:
-    """Waits for an event of the pipe; tells whether it came in time."""
+def _children(pid: int) -> list[int]:
+    """Returns pidfds of a process's children, as far as they can be had."""
+    pidfds: list[int] = []
+    with suppress(OSError), open(f"/proc/{pid}/task/{pid}/children") as file:
+        pidfds.extend(os.pidfd_open(int(child)) for child in file.read().split())
+    return pidfds
+
+
+def _tells(fd: int, event: int, seconds: float) -> bool:
+    """Waits for an event of a descriptor; tells whether it came in time."""
     poll = select.poll()
-    poll.register(report, event)
+    poll.register(fd, event)
     return bool(poll.poll(seconds * 1000))
 
 

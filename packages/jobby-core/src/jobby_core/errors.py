@@ -48,7 +48,7 @@ class CommandNotFoundError(StartError):
 
 
 class CommandNotExecutableError(StartError):
-    """The command exists, but the system will not execute it."""
+    """The command exists, but the system will not execute it, or does not within 15 seconds."""
 
 
 class WorkingDirectoryError(StartError):
