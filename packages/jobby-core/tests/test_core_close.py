@@ -34,14 +34,14 @@ from jobby_core.follow import _LoopWaiter
 async def turns(count: int) -> None:
     """Lets the loop's other tasks run `count` times."""
     for _ in range(count):
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # a turn
 
 
 async def until_here(condition: Callable[[], object]) -> None:
     """Waits until `condition` holds, and leaves the loop to others meanwhile."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         while not condition():  # noqa: ASYNC110 - the library's own state, which has no event
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # a turn for the others
 
 
 @pytest.mark.parametrize("method", ["read", "readline", "peek", "readall"])

@@ -97,7 +97,7 @@ def late(*arguments):
     lockers.append(locker)
     return spawn(*arguments)
 
-_launcher._spawn, lockers = late, []
+_launcher._spawn, lockers = late, []  # the lock is to be had just there
 try:
     Job.start(JobArgs("true", stdout_path=f"{directory}/out", stderr_path=f"{directory}/err",
                       directory=directory))
@@ -127,7 +127,7 @@ def interrupted(report):
         main = int(file.readline())
     raise KeyboardInterrupt
 
-_launcher._read_report = interrupted
+_launcher._read_report = interrupted  # a real one seldom comes just there
 before = os.listdir("/proc/self/fd")
 try:
     Job.start(arguments)
@@ -219,7 +219,7 @@ def late(*arguments):
     _record.fence = fence
     launch()
     return fence(*arguments)
-_record.fence = late
+_record.fence = late  # all of the job, between the look and the lock
 print(Job.attach(directory).status().exit_code)
 """
     )
@@ -264,7 +264,7 @@ if os.fork() == 0:
         if content.startswith(b"{"):
             os.kill(os.getpid(), signal.SIGKILL)
         return write(fd, content[len(content) // 2:]) + len(content) // 2
-    os.write = write_half
+    os.write = write_half  # the other half is never written
     prepare("true")
 print(os.WTERMSIG(os.wait()[1]))
 """

@@ -37,7 +37,7 @@ async def until_waiting_here(count: int) -> None:
     """Waits until `count` followers wait, and leaves the loop to them meanwhile."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         while waiting() != count:  # noqa: ASYNC110 - it is the library's own state, without event
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # a turn for the followers
 
 
 @pytest.mark.parametrize("stream", Stream)

@@ -7,7 +7,7 @@ import pytest
 from core_support import run_job_script
 
 # A FUSE file system (fuse(4)) that answers when it is mounted and never again, as NFS does whose
-# server has gone: who waits for it can be killed. `asked` is set when somebody waits.
+# server has gone: who waits for it can be killed.
 HUNG = """
 import select, struct
 from jobby_core import _launcher
@@ -27,7 +27,7 @@ os.write(fuse, struct.pack("IiQ", 16 + len(init), 0, unique) + init)
 def someone_waits():
     select.select([fuse], [], [])
 
-def start(where, **kwargs):
+def start(where):
     names = dict(stdout_path=f"{folder}/job/out", stderr_path=f"{folder}/job/err",
                  directory=f"{folder}/job")
     if where == "program":
@@ -42,7 +42,7 @@ def print_what_is_left():
     print(sorted(os.listdir(f"{folder}/job")), os.path.exists(f"{folder}/ran"))
 
 os.mkdir(f"{folder}/job")
-# So long that nobody would wait for a test of it.
+# The library's own are so long that nobody would wait for a test of them.
 _launcher._START_SECONDS, _launcher._END_SECONDS = 0.5, 0.1
 """
 
@@ -74,9 +74,7 @@ print_what_is_left()
 def test_a_start_that_hangs_can_be_interrupted(may_mount: list[str], tmp_path: Path) -> None:
     """Twice, by who grows impatient: the launcher cannot be asked then, and must not stay."""
     script = """
-_launcher._START_SECONDS = 60
-
-_launcher._END_SECONDS = 60
+_launcher._START_SECONDS = _launcher._END_SECONDS = 60  # it is the interrupts that end the wait
 tells = _launcher._tells
 
 def interrupt():
@@ -88,7 +86,7 @@ def tells_or_interrupted(fd, event, seconds):
         os.kill(os.getpid(), signal.SIGINT)  # the second one
     return tells(fd, event, seconds)
 
-_launcher._tells = tells_or_interrupted
+_launcher._tells = tells_or_interrupted  # a real one seldom comes just there
 
 threading.Thread(target=interrupt).start()
 try:

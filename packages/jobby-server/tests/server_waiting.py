@@ -23,7 +23,7 @@ def run(test: Coroutine[Any, Any, T]) -> T:
 async def until(condition: Callable[[], object]) -> None:
     """Waits until something outside this loop's reach is so; `run` has the deadline."""
     while not condition():  # noqa: ASYNC110 - what it waits for sets no event of this loop
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.005)  # and leaves the loop to the server meanwhile
 
 
 class Fifo:

@@ -294,6 +294,7 @@ def test_an_address_of_another_machine_cannot_be_listened_on() -> None:
 def test_what_cannot_be_looked_for_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a working directory that may not be entered: reading the file says why."""
     too_long = Path("x" * 300)  # an error for root, too
+    # Both names lie in the working directory, which root may always enter.
     monkeypatch.setattr(config, "_CA_NAMES", (too_long, too_long))
     assert config.load([], {}).ca == too_long
 

@@ -69,7 +69,7 @@ def test_a_start_that_failed_stays_failed_whatever_happens(
         start = pb.StartJobRequest(command="/no/such/command", request_id=b"1")
         async with once(ca, state_dir) as first:
             with monkeypatch.context() as patch:
-                patch.setattr(jobs_table, "delete", full)
+                patch.setattr(jobs_table, "delete", full)  # it has room for what comes before
                 told = await refused(first.alice.start(start))
         assert len(list((state_dir / "jobs").iterdir())) == 1
         async with once(ca, state_dir) as second:

@@ -19,6 +19,7 @@ from jobby_core import _cgroup, _pipe, _record
 from jobby_core._diagnosis import start_error
 from jobby_core._launched import SIGNALS, LaunchedProcess
 from jobby_core._limits import limit_error
+from jobby_core._pidfd import wait_for
 from jobby_core._platform import OVERRIDE
 from jobby_core._record import Record
 from jobby_core._stragglers import MARK, bury, kill_left
@@ -127,7 +128,7 @@ def _end_launcher(child: int, report: int, record: Record) -> None:
                 left = _children(child)
                 os.kill(child, signal.SIGKILL)
                 for pidfd in left:  # they die with it
-                    _tells(pidfd, select.POLLIN, _GONE_SECONDS)
+                    wait_for(pidfd, _GONE_SECONDS)
                 bury(left)
             _, status = os.waitpid(child, 0)
             if os.WIFSIGNALED(status):
@@ -142,10 +143,10 @@ def _children(pid: int) -> list[int]:
     return pidfds
 
 
-def _tells(fd: int, event: int, seconds: float) -> bool:
-    """Waits for an event of a descriptor; tells whether it came in time."""
+def _tells(report: int, event: int, seconds: float) -> bool:
+    """Waits for an event of the pipe; tells whether it came in time."""
     poll = select.poll()
-    poll.register(fd, event)
+    poll.register(report, event)
     return bool(poll.poll(seconds * 1000))
 
 

@@ -8,9 +8,9 @@ def has_ended(pidfd: int) -> bool:
     return bool(_poll(pidfd).poll(0))
 
 
-def wait_for(pidfd: int) -> None:
-    """Waits until the process has ended."""
-    _poll(pidfd).poll()
+def wait_for(pidfd: int, seconds: float | None = None) -> None:
+    """Waits until the process has ended, so long at most."""
+    _poll(pidfd).poll(None if seconds is None else seconds * 1000)
 
 
 def _poll(pidfd: int) -> select.poll:
