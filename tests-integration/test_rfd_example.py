@@ -69,6 +69,8 @@ def test_forms_of_start(alice: User, words: list[str], output: bytes) -> None:
         ([], "command"),
         (["echo", "hello", "-a", "world"], "-a"),
         (["ls", "-la"], "--"),
+        (["ls", "-al"], "jobby start -- ls"),
+        (["ls", "-a", "-l"], "--arg=-l"),
         (["ls", "--color"], "--"),
         (["--", ""], "command"),
     ],

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobby_cli.arguments import command_line
+from jobby_cli.arguments import command_line, refuse_misread
 
 WORDS = st.lists(st.text(max_size=8), max_size=5)
 
@@ -26,3 +26,20 @@ def test_without_a_command_there_is_nothing_to_start(options: list[str]) -> None
     """Options alone name no command."""
     with pytest.raises(ValueError, match="no command"):
         command_line([], options)
+
+
+@pytest.mark.parametrize(
+    "typed", [["ls", "-al"], ["ls", "-a", "-l"], ["-a", "--", "ls"], ["x", "-a", "y", "-ab"]]
+)
+def test_the_commands_own_a_is_no_option(typed: list[str]) -> None:
+    """What `ls -al` is elsewhere is never taken for `ls l`: it is refused, with the way out."""
+    with pytest.raises(ValueError, match="is written --arg="):
+        refuse_misread(typed)
+
+
+@pytest.mark.parametrize(
+    "typed", [[], ["echo", "-a", "hello", "-a", "", "-a", "-"], ["--", "ls", "-al", "-a", "-l"]]
+)
+def test_what_is_clear_is_taken(typed: list[str]) -> None:
+    """The RFD's own form, a lone dash, and everything after --."""
+    refuse_misread(typed)

@@ -33,10 +33,10 @@ _EPILOG: Final = """\b
 Each option is also taken from JOBBY_SERVER, JOBBY_CA, JOBBY_CERT, JOBBY_KEY
 and JOBBY_CONFIG, then from the config file (server = "...", ca = "...").
 \b
-Exit codes: 0 all is well, 64 usage, 65 the command cannot be started,
-66 no such job, 69 server unavailable or output cut short, 70 a defect,
-74 output lost or not writable, 75 the server is at a limit, 77 refused,
-78 bad local configuration, 129 SIGHUP, 130 ctrl-c, 143 SIGTERM.
+Exit codes: 0 all is well, 64 usage, 65 the command cannot be started or the job
+not be signalled, 66 no such job, 69 server unavailable or output cut short,
+70 a defect, 74 output lost or not writable, 75 the server is at a limit,
+77 refused, 78 bad local configuration, 129 SIGHUP, 130 ctrl-c, 143 SIGTERM.
 \b
 Example:  jobby start echo hello  &&  jobby output
 """

@@ -7,7 +7,7 @@ import uuid
 
 import click
 
-from jobby_cli.arguments import command_line
+from jobby_cli.arguments import command_line, refuse_misread
 from jobby_cli.failures import EX_INTERRUPTED, EX_UNAVAILABLE, CommandError
 from jobby_cli.options import read_by
 from jobby_cli.quantities import size, some_seconds
@@ -16,7 +16,18 @@ from jobby_cli.stdout import write_line
 from jobby_client.errors import UnknownStartError
 
 
+class _Start(click.Command):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing:  # the shell's completion asks about half a line
+            try:
+                refuse_misread(args)
+            except ValueError as error:
+                raise click.BadOptionUsage("-a", str(error), ctx) from error
+        return super().parse_args(ctx, args)
+
+
 @click.command(
+    cls=_Start,
     short_help="Start a command as a new job.",
     epilog="""\b
 Examples:  jobby start -- sh -c 'make all && echo done'

@@ -34,7 +34,7 @@ def status(session: Session, job: str | None, as_json: bool) -> None:
     """Show whether a job is RUNNING, COMPLETED (with its exit code) or STOPPED.
 
     A reason follows where that doesn't say it: TIMED_OUT, OUTPUT_LIMIT,
-    DISK_FULL, LOST or NOT_STARTED. --json has all that is known: times, sizes
+    DISK_FULL or LOST. --json has all that is known: times, sizes
     of the outputs, CPU time, who stopped it.
 
     ID may be the beginning of the id of a job that you started from this
