@@ -5,11 +5,17 @@ import subprocess
 import textwrap
 from pathlib import Path
 
+import pytest
+
 from harness.cache import PACKAGES, ROOT
 from harness.environments import Environment, Installed
+from support.certificates import Authority
+from support.program import Program
 from support.server import Server, environment
 from support.user import User
 from support.waiting import DEADLINE_SECONDS
+
+UNAVAILABLE = 69
 
 
 def run(where: Environment, program: str, folder: Path, *arguments: str) -> str:
@@ -112,18 +118,49 @@ def test_the_clients_own_readmes_program(installed: Installed, alice: User, serv
     assert "no such job" in error
 
 
-def test_the_readmes_session(alice: User) -> None:
-    """The commands that the README shows to an operator answer as it says, but for the id."""
-    (session,) = [block for block in readme(ROOT, "") if "start echo -a hello" in block]
+@pytest.mark.parametrize("folder", [ROOT, PACKAGES / "jobby-cli"], ids=["README", "jobby-cli"])
+def test_the_readmes_session(folder: Path, alice: User) -> None:
+    """The commands that a README shows to an operator answer as it says, but for the id."""
+    (session,) = [block for block in readme(folder, "") if "start echo -a hello" in block]
     steps = re.findall(r"^\$ jobby (.*)\n((?:(?!\$ ).*\n)*)", session, re.MULTILINE)
-    words = [command.split("  #")[0].split() for command, _ in steps]
-    assert [each[0] for each in words] == ["certs", "start", "status", "output"]
+    started, status, output = [step for step in steps if not step[0].startswith("certs init")]
 
-    start = alice.jobby(*words[1]).stdout.decode()
-    job = start.split()[-1]
-    shown = steps[1][1].split()[-1]
-    assert start == steps[1][1].replace(shown, job)
+    said = alice.jobby(*started[0].split()).stdout.decode()
+    job, shown = said.split()[-1], started[1].split()[-1]
+    assert said == started[1].replace(shown, job)
     alice.jobby("output", job)  # to its end, which the next command takes for granted
-    assert shown.startswith(words[2][1])
-    assert alice.jobby("status", job[: len(words[2][1])]).stdout.decode() == steps[2][1]
-    assert alice.jobby(*words[3]).stdout.decode() == steps[3][1]
+    verb, which = status[0].split()
+    assert shown.startswith(which)
+    assert alice.jobby(verb, job[: len(which)]).stdout.decode() == status[1]
+    assert alice.jobby(*output[0].split()).stdout.decode() == output[1]
+
+
+def test_the_servers_readmes_session(
+    installed: Installed, authority: Authority, tmp_path: Path
+) -> None:
+    """With the three files and no option it listens where its README shows; a second one cannot."""
+    (session,) = [block for block in readme(PACKAGES / "jobby-server", "") if "$ ls\n" in block]
+    listing, log = session.removeprefix("$ ls\n").split("$ jobby-server\n")
+    folder = authority.server().for_server(tmp_path / "server")
+    assert sorted(path.name for path in folder.iterdir()) == sorted(listing.split())
+
+    def begin() -> Program:
+        command = installed.server.bin("jobby-server")
+        return Program([command], cwd=folder, env=environment(tmp_path))
+
+    with begin() as first:
+        first.stderr.until(r":50051.*\n")
+        with begin() as second:
+            assert second.wait() == UNAVAILABLE
+            said = second.stderr.all()
+            assert b"cannot listen on 127.0.0.1:50051: the address is in use" in said
+        said = first.stderr.now()
+        if b"in use" not in said:  # by somebody else on this machine
+            assert as_shown(said.decode()) == as_shown(log)
+
+
+def as_shown(log: str) -> str:
+    """A log without what differs each time: when, and which folder."""
+    return re.sub(
+        r"\S+/jobby-server-\w+", "FOLDER", re.sub(r"^\S+Z", "TIME", log, flags=re.MULTILINE)
+    )

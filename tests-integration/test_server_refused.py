@@ -1,10 +1,8 @@
 """A server that cannot start says why in one sentence, exits with a code, and leaves nothing."""
 
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -122,24 +120,6 @@ def test_a_busy_port(
         assert code == UNAVAILABLE
         assert f"cannot listen on {first.address}: the address is in use" in said
         assert first.program.running()
-
-
-def test_the_default_address(installed: Installed, folder: Path) -> None:
-    """Without options it wants 127.0.0.1:50051, and says so, whether it gets it or not."""
-    with socket.socket() as holder:
-        # Taken by this test, or by whoever has it already.
-        with suppress(OSError):
-            holder.bind(("127.0.0.1", 50051))
-        done = subprocess.run(
-            [installed.server.bin("jobby-server")],
-            cwd=folder,
-            env=environment(folder),
-            capture_output=True,
-            timeout=DEADLINE_SECONDS,
-            check=False,
-        )
-    assert done.returncode == UNAVAILABLE
-    assert b"cannot listen on 127.0.0.1:50051: the address is in use" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 import os
 import re
+import signal
 import subprocess
+import sys
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
@@ -67,6 +69,29 @@ def test_a_path_picks_its_suite() -> None:
     }
 
 
+@pytest.mark.parametrize(("variables", "code"), [({}, 0), ({"JOBBY_NO_SKIPS": "1"}, 1)])
+def test_a_skip_can_be_a_failure(
+    variables: dict[str, str], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all can be tested, a test that was left out fails the run."""
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_it.py").write_text(
+        "import pytest\n\ndef test_one(): pass\n\n@pytest.mark.skip\ndef test_two(): pass\n"
+    )
+    suite = run_tests.Suite("own", "tests", (sys.executable,))
+    # The repository's own suites would run this test, too.
+    monkeypatch.setattr(run_tests, "SUITES", (suite,))
+    monkeypatch.setattr(run_tests, "ROOT", tmp_path)
+    monkeypatch.delenv("JOBBY_NO_SKIPS", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    previous = signal.getsignal(signal.SIGINT)
+    try:
+        assert run_tests.main([]) == code
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
 @pytest.mark.parametrize(
     ("line", "explained"),
     [
@@ -110,8 +135,7 @@ def test_hatch_says_which_python_it_needs(tmp_path: Path) -> None:
     assert done.stdout == ""
 
 
-# What README.md shows of it, in its order within each of the two: what the clients print comes
-# between the lines of what is typed.
+# What it shows besides README.md's lines, in its order; what the two clients print comes between.
 TYPED = [
     r"\$ jobby certs init --client alice",
     r"\$ jobby-server --listen 127\.0\.0\.1:0 --state-dir state &",
@@ -164,8 +188,33 @@ def test_the_demo_goes_as_the_readme_shows(tmp_path: Path) -> None:
     for client in ("first client", "second client"):
         printed = [line.partition("| ")[2] for line in lines if line.startswith(f"{client} ")]
         assert printed == STEPS
+    for part in readme_shows():
+        rest = iter(lines)
+        for pattern in part:
+            assert any(re.fullmatch(pattern, line) for line in rest), (pattern, shown)
     assert list(scratch.iterdir()) == []
     assert processes_in(tmp_path) == []
+
+
+def readme_shows() -> list[list[str]]:
+    """Patterns of README.md's lines of the demo: what is typed and answered, and each client's."""
+    _, _, block = (ROOT / "README.md").read_text().partition("Some of it:\n\n```\n")
+    lines = [line.strip() for line in block.partition("```")[0].splitlines()]
+    clients = [
+        [line for line in lines if line.startswith((f"{name} client ", "jobby: connection lost"))]
+        for name in ("first", "second")
+    ]
+    typed = [line for line in lines if line not in [*clients[0], *clients[1]]]
+    assert min(len(part) for part in (typed, *clients)) > 2
+    return [[as_pattern(line) for line in part] for part in (typed, *clients)]
+
+
+def as_pattern(line: str) -> str:
+    """Matches a shown line whatever the job's id, the port, the time and the place of a cut are."""
+    pattern = re.sub(r"\d+(\\ bytes)", r"\\d+\1", re.escape(line).replace("…", ".*"))
+    pattern = re.sub(r"[0-9a-f]{8}(\\-[0-9a-f]{4}){3}\\-[0-9a-f]{12}", "[0-9a-f-]{36}", pattern)
+    pattern = re.sub(r"127\\\.0\\\.0\\\.1:[1-9]\d*", r"127\.0\.0\.1:\\d+", pattern)
+    return re.sub(r"^(INFO|jobby:)", r".*\1", pattern).replace(r"\ \ ", r"\ +")
 
 
 def processes_in(folder: Path) -> list[str]:

@@ -106,7 +106,7 @@ def test_pythons_end_is_left_out(jobby: Cli) -> None:
         "import atexit, os\nfrom jobby_cli.entry import main\natexit.register(os.abort)\nmain()"
     )
     done = jobby("status", str(uuid.uuid4()), python=("-c", program))
-    assert (done.code, done.out, done.err.count("\n")) == (0, done.out, 0)
+    assert (done.code, done.out, done.err) == (0, b"Status: COMPLETED, ExitCode: 0\n", "")
 
 
 def test_the_public_names_of_the_client() -> None:
