@@ -6,6 +6,9 @@ All arguments go to pytest; a path or test id picks the run that it belongs to:
 
     ./tools/hatch run test -k follower
     ./tools/hatch run test packages/jobby-core/tests
+
+Some tests need root, a cgroup or FUSE, and are skipped without; where JOBBY_NO_SKIPS is
+set, as on a machine that has them all, that is a failure.
 """
 
 import os
@@ -21,6 +24,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+NO_SKIPS = "JOBBY_NO_SKIPS"
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,9 @@ def main(arguments: list[str]) -> int:
         seconds = time.monotonic() - started
         print(f"\n### {' and '.join(suite.name for suite in chosen)} tests together")
         print(f" {numbers} in {seconds:.2f}s ".center(80, "="))
+    if total.get("skipped") and os.environ.get(NO_SKIPS):
+        print(f"{NO_SKIPS} is set, and what was skipped proves nothing: see the reasons above")
+        codes.append(pytest.ExitCode.TESTS_FAILED)
     return next((code for code in codes if code), 0)
 
 
