@@ -21,7 +21,7 @@ MOST_TIMES = 5
 
 # The server, but for its pools of threads: they are full from the start. How far they have grown
 # depends on what was asked for at once, so that their growth would hide a leak of threads.
-FILLED = """#!{python}
+FILLED = """
 import sys
 from concurrent import futures
 from threading import Barrier
@@ -45,10 +45,9 @@ def server(
 ) -> Iterator[Server]:
     """The server whose pools are full."""
     folder = tmp_path_factory.mktemp("server")
-    command = folder / "filled"
-    command.write_text(FILLED.format(python=installed.server.python))
-    command.chmod(0o755)
-    with Server(command, authority.server(), folder) as running:
+    program = folder / "filled.py"
+    program.write_text(FILLED)
+    with Server(installed.server.python, authority.server(), folder, str(program)) as running:
         yield running
 
 

@@ -320,7 +320,8 @@ def test_a_key_that_others_may_read_is_refused(jobby: Cli) -> None:
 
 @pytest.mark.parametrize("label", ["ENCRYPTED PRIVATE KEY", "PRIVATE KEY"])
 def test_no_password_is_asked_for(jobby: Cli, ca: Authority, label: str) -> None:
-    """On a terminal, OpenSSL would ask for the password of a key and wait."""
+    """On a terminal, OpenSSL would ask for the password of a key and wait; from 3.6 on also for
+    one whose label doesn't say that it has one."""
     leaf = ca.leaf()
     locked = load_pem_private_key(leaf.key, None).private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")

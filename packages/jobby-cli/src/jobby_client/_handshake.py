@@ -18,6 +18,10 @@ HAS_EXPIRED: Final = 10
 WRONG_PURPOSE: Final = 26
 _NO_CHECK_TIME: Final = 0x200000
 
+NO_PASSWORD: Final = ""
+"""Keeps OpenSSL from asking for a key's password on the terminal. From 3.6 on it also asks when
+the key's label (RFC 7468, section 10) does not say that it has one."""
+
 
 def rehearse(
     cert_pem: bytes, key_pem: bytes, anchors_der: bytes, *, check_dates: bool = True
@@ -26,7 +30,7 @@ def rehearse(
 
     Args:
         cert_pem: the certificate, then any intermediates.
-        key_pem: its private key; with a password, OpenSSL would ask for it on the terminal.
+        key_pem: its private key.
         anchors_der: the trusted certificates, DER, one after the other.
         check_dates: whether the certificates' dates count.
 
@@ -46,7 +50,7 @@ def rehearse(
     with in_memory(cert_pem) as cert_path, in_memory(key_pem) as key_path:
         for context in (server_side, client_side):
             context.minimum_version = ssl.TLSVersion.TLSv1_3
-            context.load_cert_chain(cert_path, key_path)
+            context.load_cert_chain(cert_path, key_path, NO_PASSWORD)
     server_side.verify_mode = ssl.CERT_REQUIRED
     # As gRPC does: whatever is in the bundle is trusted, the root needn't be there.
     server_side.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN

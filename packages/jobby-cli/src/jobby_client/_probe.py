@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from jobby_client._handshake import in_memory
+from jobby_client._handshake import NO_PASSWORD, in_memory
 from jobby_client.address import Address
 from jobby_client.credentials import Credentials
 
@@ -155,7 +155,7 @@ def _context(credentials: Credentials) -> ssl.SSLContext:
     context.load_verify_locations(cadata=credentials.anchors())
     context.set_alpn_protocols(["h2"])
     with in_memory(credentials.cert_pem) as cert, in_memory(credentials.key_pem) as key:
-        context.load_cert_chain(cert, key)
+        context.load_cert_chain(cert, key, NO_PASSWORD)
     return context
 
 
