@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -258,13 +259,25 @@ def test_an_output_beyond_its_limit_ends_the_job(spool: Spool) -> None:
     assert len(read_all(job.stdout())) + len(read_all(job.stderr())) == written
 
 
+def sleeps(pid: int) -> int:
+    """How often a process has gone to sleep (proc_pid_status(5))."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
 def test_an_output_of_just_its_limit_is_no_reason_to_end(spool: Spool) -> None:
     """The limit is what may be written, not one byte less."""
     gate = spool.gate()
-    args = spool.args("sh", "-c", 'printf 12345; printf 12345 >&2; read _ < "$1"', "sh", gate.path)
+    script = 'read _ < "$1"; printf 1234567890; read _ < "$1"'
+    args = spool.args("sh", "-c", script, "sh", gate.path)
     job = Job.start(_with(args, max_output_bytes=10))
     spool.jobs.append(job)
-    until(lambda: os.stat(args.stderr_path).st_size == 5, "it wrote all")
+    launcher = parent_of(job.pid)
+    before = sleeps(launcher)
+    gate.open()
+    # It sleeps once more if it didn't yet; then it has looked. Nothing else tells.
+    until(lambda: sleeps(launcher) >= before + 2, "the launcher has looked")
+    assert os.stat(args.stdout_path).st_size == 10
     gate.open()
     assert job.wait(DEADLINE_SECONDS).reason is Reason.EXITED
 
@@ -280,6 +293,24 @@ def test_a_slow_drip_beyond_the_limit_is_noticed_too(spool: Spool) -> None:
     until(lambda: os.stat(args.stdout_path).st_size == 10, "it wrote ten")
     gate.open()
     assert job.wait(DEADLINE_SECONDS).reason is Reason.OUTPUT_LIMIT
+
+
+def test_a_job_that_suspends_its_launcher_can_be_stopped(spool: Spool) -> None:
+    """The launcher is the job's parent, and the user is the same: it may, and gains nothing."""
+    gate = spool.gate()
+    script = 'read _ < "$1"; kill -STOP $PPID; echo suspended; exec sleep 1000'
+    job = spool.shell(script, gate.path)
+    gate.open()
+    with job.stdout() as reader:
+        assert reader.readline() == b"suspended\n"
+    launcher = parent_of(job.pid)
+    try:
+        background(job.stop).result(DEADLINE_SECONDS)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(launcher, signal.SIGCONT)
+    assert job.status().state is State.STOPPED
+    assert not is_running(job.pid)
 
 
 def test_a_job_that_takes_too_long_is_ended(spool: Spool) -> None:

@@ -195,6 +195,18 @@ def test_a_suspended_job_can_be_stopped(spool: Spool) -> None:
     assert outcome(job.status()) == STOPPED_BY_KILL
 
 
+def test_kill_does_what_stop_does_and_waits_for_nothing(spool: Spool) -> None:
+    """The end is told by `wait`, and by callbacks; a second kill changes nothing."""
+    job = spool.shell("sleep 1000 & echo $!; wait")
+    (child,) = printed_pids(job, 1)
+    job.kill()
+    status = job.wait(DEADLINE_SECONDS)
+    assert outcome(status) == STOPPED_BY_KILL
+    assert not is_running(child)
+    job.kill()
+    assert job.status() == status
+
+
 def test_what_the_main_process_leaves_behind_is_killed_before_the_end_of_output(
     spool: Spool,
 ) -> None:

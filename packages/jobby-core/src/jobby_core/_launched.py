@@ -72,6 +72,8 @@ class LaunchedProcess:
                 if self.pid:
                     os.kill(self.pid, 0)  # the launcher may do no more than this process
                 signal.pidfd_send_signal(self.pidfd, SIGNALS[signum])
+                # A job may have stopped its launcher (kill -STOP $PPID), which takes nothing then.
+                signal.pidfd_send_signal(self.pidfd, signal.SIGCONT)
             except ProcessLookupError:
                 return  # it ends just now
             except PermissionError:

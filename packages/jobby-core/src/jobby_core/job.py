@@ -173,6 +173,11 @@ class Job:
                 return
         self._call(callback)
 
+    def kill(self) -> None:
+        """Ends all of the job, and waits for nothing; otherwise as `stop`."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+
     def stop(self, *, grace_seconds: float = 0.0) -> None:
         """Ends all of the job; returns when the outcome is known.
 
@@ -197,7 +202,7 @@ class Job:
             self._process.send_signal(signal.SIGTERM)
             if poller.wait_for(self._ended, grace_seconds):
                 return
-        self._process.send_signal(signal.SIGKILL)
+        self.kill()
         poller.wait_for(self._ended, None)
 
     def stdout(self, *, offset: int = 0) -> OutputReader:
