@@ -1,13 +1,14 @@
 """The end of a server: nothing is left running, and no stream looks complete that is not."""
 
 import asyncio
+import ctypes
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import grpc
@@ -15,7 +16,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from server_authority import Authority
 from server_client import health, refused
-from server_process import alive, parent_of
+from server_process import alive
 from server_running import Running, serving
 from server_waiting import DEADLINE_SECONDS, busy_threads, run, until
 
@@ -26,6 +27,7 @@ from jobby_server.limits import Limits
 from jobby_server.server import JobbyServer
 
 CODE = grpc.StatusCode
+PTRACE_SEIZE, WALL = 0x4206, 0x40000000
 
 
 def pids(server: JobbyServer) -> list[int]:
@@ -126,34 +128,60 @@ def test_a_disk_that_hangs_holds_up_neither_a_stop_nor_the_end(
 
 
 @contextmanager
-def frozen_launcher(pid: int) -> Iterator[tuple[Callable[[], bool], threading.Event]]:
-    """Stops the launcher of a job, so that stopping the job takes until the end of the context.
+def undying(pid: int) -> Iterator[threading.Event]:
+    """Traces a job's main process, so that stopping the job takes until the end of the context.
 
-    Yields what tells whether the launcher has been asked for something, and an event that is set
-    if it was let go on at the deadline: who blocks the loop cannot be helped from the loop.
+    A zombie that is traced is nobody's until its tracer has waited for it (ptrace(2)). Yields an
+    event that is set if it was let go at the deadline: who blocks the loop cannot be helped from
+    the loop.
     """
-    launcher = parent_of(pid)
-    too_late = threading.Event()
+    libc = ctypes.CDLL(None, use_errno=True)
+    seized, let_go, too_late = threading.Event(), threading.Event(), threading.Event()
+    refused: list[str] = []
 
-    def asked() -> bool:
-        status = Path(f"/proc/{launcher}/status").read_text()  # proc_pid_status(5)
-        return int(status.partition("ShdPnd:")[2].split()[0], 16) != 0
+    def trace() -> None:
+        if libc.ptrace(PTRACE_SEIZE, pid, None, None):
+            refused.append(os.strerror(ctypes.get_errno()))
+        seized.set()
+        if not refused:
+            if not let_go.wait(DEADLINE_SECONDS / 3):
+                too_late.set()
+            os.waitpid(pid, WALL)
 
-    def let_go() -> None:
-        too_late.set()
-        os.kill(launcher, signal.SIGCONT)
-
-    os.kill(launcher, signal.SIGSTOP)
-    # Until it has stopped, that signal itself is pending.
-    os.waitid(os.P_PID, launcher, os.WSTOPPED | os.WNOWAIT)
-    timer = threading.Timer(DEADLINE_SECONDS / 3, let_go)
-    timer.start()
+    tracer = threading.Thread(target=trace, name="tracer")
+    tracer.start()
+    seized.wait()
+    if refused:
+        pytest.skip(f"no process may be traced here: {refused[0]}")
     try:
-        yield asked, too_late
+        yield too_late
     finally:
-        timer.cancel()
-        if not too_late.is_set():
-            os.kill(launcher, signal.SIGCONT)
+        os.kill(pid, signal.SIGKILL)
+        let_go.set()
+        tracer.join()
+
+
+def test_jobs_that_cannot_be_killed_hold_no_others_stop_up(ca: Authority) -> None:
+    """However many there are: the kill of another job is sent at once, and seen through."""
+
+    async def scenario() -> None:
+        async with serving(ca) as running, running.client("alice") as alice:
+            with ExitStack() as stack:
+                for _ in range(40):
+                    await alice.run_job("sleep", "1000")
+                late = [stack.enter_context(undying(pid)) for pid in pids(running.server)]
+                jobs = [job_id.bytes for job_id, _ in running.server.store]
+                stopping = [
+                    asyncio.ensure_future(alice.stop(pb.StopJobRequest(job_id=job))) for job in jobs
+                ]
+                await until(lambda: not any(map(alive, pids(running.server))))
+                other = await alice.run_job("sleep", "1000")
+                await alice.stop(pb.StopJobRequest(job_id=other))
+                assert not any(each.is_set() for each in late)
+                assert not any(stop.done() for stop in stopping)
+            await asyncio.gather(*stopping)
+
+    run(scenario())
 
 
 def test_a_stop_that_takes_long_keeps_nobody_else_waiting(ca: Authority) -> None:
@@ -163,9 +191,9 @@ def test_a_stop_that_takes_long_keeps_nobody_else_waiting(ca: Authority) -> None
         async with serving(ca) as running, running.client("alice") as alice:
             job = await alice.run_job("sleep", "1000")
             ((_, record),) = running.server.store
-            with frozen_launcher(record.job.pid) as (asked, too_late):
+            with undying(record.job.pid) as too_late:
                 stopping = asyncio.ensure_future(alice.stop(pb.StopJobRequest(job_id=job)))
-                await until(asked)
+                await until(lambda: not alive(record.job.pid))
                 status = await alice.status(pb.GetStatusRequest(job_id=job))
                 other = await alice.wait(await alice.run_job("true"))
                 assert not too_late.is_set(), "the loop was blocked until the stop was through"
@@ -186,10 +214,10 @@ def test_a_job_that_cannot_be_killed_holds_no_thread_that_others_need(ca: Author
         async with serving(ca) as running, running.client("alice") as alice:
             job = await alice.run_job("sleep", "1000")
             ((_, record),) = running.server.store
-            with frozen_launcher(record.job.pid) as (asked, too_late):
+            with undying(record.job.pid) as too_late:
                 stop = pb.StopJobRequest(job_id=job)
                 stopping = [asyncio.ensure_future(alice.stop(stop)) for _ in range(3)]
-                await until(asked)
+                await until(lambda: not alive(record.job.pid))
                 assert (await alice.wait(await alice.run_job("true"))).exit_code == 0
                 assert not too_late.is_set(), "the start waited until the stop was through"
                 assert len(running.server.store.stops) == 1

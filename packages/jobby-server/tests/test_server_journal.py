@@ -17,6 +17,7 @@ from server_rows import ALICE, BOB, DONE, END, job, journal
 from server_waiting import run
 
 from jobby_server import jobs_table, row
+from jobby_server import journal as journal_module
 from jobby_server.identity import Owner
 from jobby_server.journal import Journal, JournalError
 
@@ -209,6 +210,28 @@ def test_a_full_disk_fails_what_it_cannot_keep_and_heals(tmp_path: Path) -> None
             other = job()
             await j.write(jobs_table.insert, other, "true", big)
             assert await j.read(jobs_table.running) == [kept, other]
+
+    run(scenario())
+
+
+def test_what_nobody_foresaw_fails_its_own_and_no_later_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As without memory amid a transaction: who asked is told, and the thread goes on."""
+
+    def no_memory(connection: sqlite3.Connection, batch: object) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        raise MemoryError
+
+    async def scenario() -> None:
+        async with journal(tmp_path / "jobs.sqlite") as j:
+            with monkeypatch.context() as patch:
+                patch.setattr(journal_module, "_commit", no_memory)  # no test can have it happen
+                with pytest.raises(JournalError, match="MemoryError"):
+                    await j.write(jobs_table.insert, job(), "true", [])
+            kept = job()
+            await j.write(jobs_table.insert, kept, "true", [])
+            assert await j.read(jobs_table.running) == [kept]
 
     run(scenario())
 

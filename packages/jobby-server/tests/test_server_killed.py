@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +13,8 @@ import grpc
 import grpc.aio
 import pytest
 from server_client import Client, refused
-from server_process import ANY_PORT, Files, Process, alive, failing, started
-from server_waiting import Fifo, run, until
+from server_process import ANY_PORT, Files, Process, alive, failing, server_environment, started
+from server_waiting import DEADLINE_SECONDS, Fifo, run, until
 
 from jobby_proto.v1 import jobby_pb2 as pb
 
@@ -158,6 +159,61 @@ def test_the_setting_stops_the_jobs_with_the_server(files: Files, state_dir: Pat
     with started(files, *arguments) as process:
         run(after(process, job))
         process.end(signal.SIGTERM)
+
+
+# Takes up the jobs of the server before only when its standard input has ended.
+SLOW = """
+import asyncio, sys
+from jobby_server import main, recovery
+run = recovery.Recovery.run
+
+async def slow(self):
+    print("begins", file=sys.stderr, flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    return await run(self)
+
+recovery.Recovery.run = slow
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+def test_the_setting_holds_for_a_server_that_is_ended_before_it_serves(
+    files: Files, state_dir: Path
+) -> None:
+    """What ran under the server before is taken up first, and then ended."""
+
+    async def start(process: Process) -> int:
+        client = connect(files, process)
+        job = await client.run_job("sh", "-c", "echo $$; exec sleep 1000")
+        pid = int((await anext(aiter(client.follow(job)))).data)
+        await client.channel.close()
+        return pid
+
+    arguments = (*ANY_PORT, "--state-dir", str(state_dir))
+    with started(files, *arguments) as process:
+        pid = run(start(process))
+        process.popen.kill()
+        process.popen.wait()
+    assert alive(pid)
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW, *arguments, "--stop-jobs-on-exit"],
+        cwd=files.folder,
+        env=server_environment(),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as popen:
+        try:
+            assert popen.stderr is not None
+            assert any(line == "begins\n" for line in popen.stderr)
+            popen.send_signal(signal.SIGTERM)
+            assert any("taken up first" in line for line in popen.stderr)
+            _, log = popen.communicate(timeout=DEADLINE_SECONDS)
+            assert popen.returncode == 0
+        finally:
+            popen.kill()
+    assert not alive(pid)
+    assert "run on" not in log
 
 
 def test_a_second_server_on_the_same_state_does_not_start(files: Files, state_dir: Path) -> None:

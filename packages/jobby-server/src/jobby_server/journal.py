@@ -153,7 +153,13 @@ class Journal:
                     except queue.Empty:
                         break
                 more = operation is not None
-                self._do(connection, batch)
+                try:
+                    self._do(connection, batch)
+                except Exception as error:  # noqa: BLE001 - the next ones need this thread
+                    with suppress(sqlite3.Error):
+                        connection.rollback()
+                    failure = JournalError(sqlite3.InternalError(str(error) or repr(error)))
+                    self._answer([(each.answer, None, failure) for each in batch])
 
     def _do(self, connection: sqlite3.Connection, batch: list[_Operation]) -> None:
         # Reads first: they need not wait for the disk.
@@ -172,7 +178,7 @@ class Journal:
 
 def _deliver(answers: "list[tuple[asyncio.Future[Any], Any, Exception | None]]") -> None:
     for answer, result, error in answers:
-        if answer.cancelled():
+        if answer.done():  # cancelled; or answered before what else was asked for failed
             continue
         if error is None:
             answer.set_result(result)

@@ -20,7 +20,7 @@ from jobby_server.tasks import retrieve
 
 _log = logging.getLogger(__name__)
 
-# Starting a job takes a thread for milliseconds, stopping one for as long as it takes to die.
+# Starting a job takes one for milliseconds, unless a file system hangs.
 _THREADS = 32
 
 
@@ -72,7 +72,11 @@ async def _run(settings: ServerConfig) -> int:
             material, state, keep=settings.keep, stop_jobs=settings.stop_jobs_on_exit
         )
         starting = asyncio.create_task(server.start(settings.listen))
-        if await _comes_first(quit_, starting):
+        early = await _comes_first(quit_, starting)
+        if early and settings.stop_jobs_on_exit:
+            _log.info("asked to end; the jobs of the server before are taken up first, to be ended")
+            early = await _comes_first(hurry, starting)
+        if early:
             ended = await _give_up(starting)
         else:
             bound = starting.result()

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final
 
 from jobby_core import Job, State
@@ -15,7 +15,6 @@ from jobby_server.tasks import Tasks, retrieve
 _log = logging.getLogger(__name__)
 
 _NOTE_SECONDS: Final = 5.0
-_THREADS: Final = 32
 
 
 class Stops:
@@ -29,8 +28,6 @@ class Stops:
         self._journal = journal
         self._tasks = Tasks()
         self._by_job: dict[uuid.UUID, asyncio.Task[None]] = {}
-        # Of their own: a job that cannot be killed holds its thread, and starts need one, too.
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="jobby-stop")
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -72,11 +69,19 @@ class Stops:
         Raises:
             StopError: the kernel doesn't allow it.
         """
-        await asyncio.get_running_loop().run_in_executor(self._threads, job.stop)
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+
+        def on_end(job: Job) -> None:
+            del job
+            with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
+                loop.call_soon_threadsafe(ended.set)
+
+        # Without a thread: jobs that cannot be killed would hold theirs, and others' kills up.
+        job.kill()
+        job.add_done_callback(on_end)
+        await ended.wait()
 
     async def close(self) -> None:
         """Returns when all of them are through; there must be no others after this."""
-        try:
-            await self._tasks.drain()
-        finally:
-            self._threads.shutdown(wait=False)
+        await self._tasks.drain()
