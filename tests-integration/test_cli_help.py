@@ -14,7 +14,13 @@ from support.server import Server
 from support.user import User
 
 VERBS = ("start", "status", "output", "stop", "certs", "completion")
-PAGES = [[], *([verb] for verb in VERBS), ["certs", "init"], ["certs", "client"]]
+PAGES = [
+    [],
+    *([verb] for verb in VERBS),
+    ["certs", "init"],
+    ["certs", "client"],
+    ["certs", "server"],
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: "-".join(["jobby", *page]))

@@ -34,12 +34,18 @@ def test_without_a_command_there_is_nothing_to_start(options: list[str]) -> None
 def test_the_commands_own_a_is_no_option(typed: list[str]) -> None:
     """What `ls -al` is elsewhere is never taken for `ls l`: it is refused, with the way out."""
     with pytest.raises(ValueError, match="is written --arg="):
-        refuse_misread(typed)
+        refuse_misread(typed, ["--arg", "--timeout"])
 
 
 @pytest.mark.parametrize(
-    "typed", [[], ["echo", "-a", "hello", "-a", "", "-a", "-"], ["--", "ls", "-al", "-a", "-l"]]
+    "typed",
+    [
+        [],
+        ["echo", "-a", "hello", "-a", "", "-a", "-"],
+        ["--", "ls", "-al", "-a", "-l"],
+        ["ls", "--arg", "-al", "--timeout", "-a", "-a"],
+    ],
 )
 def test_what_is_clear_is_taken(typed: list[str]) -> None:
-    """The RFD's own form, a lone dash, and everything after --."""
-    refuse_misread(typed)
+    """The RFD's own form, a lone dash, what is another option's value, and everything after --."""
+    refuse_misread(typed, ["--arg", "--timeout"])

@@ -3,6 +3,7 @@
 import os
 import stat
 import unicodedata
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import cli_authority
@@ -13,6 +14,8 @@ from cli_command import Cli
 from cli_files import MADE, contents
 from cli_peer import serving
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,6 +46,81 @@ def test_what_init_makes_works_at_once(bare: Cli) -> None:
         for host in ("localhost", "127.0.0.1"):
             done = bare("--server", f"{host}:{peer.port}", "start", "x")
             assert (done.code, done.err) == (0, "")
+
+
+def test_a_servers_certificate_is_renewed(bare: Cli) -> None:
+    """`certs server` takes the CA that is there: who had a certificate goes on using it."""
+    assert bare("certs", "init").code == 0
+    before = contents(bare.folder)
+    refused = bare("certs", "server")
+    assert refused.code == 78
+    assert "--force" in refused.err
+    assert contents(bare.folder) == before
+    done = bare("certs", "server", "--host", "jobs.example.org", "--force")
+    assert (done.code, done.err) == (0, "")
+    after = contents(bare.folder)
+    assert {name for name in MADE if after[name] != before[name]} == {"server.cert", "server.key"}
+    names = x509.load_pem_x509_certificate(after["server.cert"]).extensions
+    hosts = names.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "jobs.example.org" in hosts.get_values_for_type(x509.DNSName)
+    ca = cli_authority.Authority()
+    ca.pem = after["ca.crt"]
+    with serving(ca, Leaf(after["server.cert"], after["server.key"])) as peer:
+        done = bare("--server", f"localhost:{peer.port}", "start", "x")
+        assert (done.code, done.err) == (0, "")
+
+
+def authority_of_another_tool(days: int, key_identifier: bytes) -> Authority:
+    """A CA that names its key otherwise than `jobby certs init` does (RFC 7093)."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Other CA")])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=9))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier(key_identifier), critical=False)
+    )
+    return Authority(builder.sign(key, hashes.SHA256()), key)
+
+
+def test_another_tools_ca_accepts_what_it_signs(bare: Cli) -> None:
+    """Whatever it calls its key by, a client's certificate leads to it."""
+    pair = authority_of_another_tool(100, b"anything").pair
+    for name, content in {"ca.cert": pair.certificate, "ca.key": pair.key}.items():
+        (bare.folder / name).write_bytes(content)
+    (bare.folder / "ca.key").chmod(0o600)
+    done = bare("certs", "client", "bob", "--days", "9")
+    assert (done.code, done.err) == (0, "")
+    files = (bare.folder / name for name in ("ca.cert", "bob.cert", "bob.key"))
+    assert jobby_client.Credentials.from_files(*files).signed_by_own_ca()
+
+
+@pytest.mark.parametrize("verb", [("client", "bob"), ("server",)])
+@pytest.mark.parametrize(
+    ("until", "ca_days", "said"),
+    [
+        (("--days", "200"), 100, "the CA itself ends at"),
+        (("--no-expiry",), 36500, "the CA itself ends at"),
+        (("--days", "1"), -1, "make a new one"),
+        (("--days", "1"), 0, "make a new one"),
+    ],
+)
+def test_nothing_outlives_its_ca(
+    bare: Cli, verb: tuple[str, ...], until: tuple[str, ...], ca_days: int, said: str
+) -> None:
+    """What would be valid longer than the CA is not signed, and nothing by one that has ended."""
+    pair = authority_of_another_tool(ca_days, b"x").pair
+    (bare.folder / "ca.crt").write_bytes(pair.certificate)
+    (bare.folder / "ca.key").write_bytes(pair.key)
+    done = bare("certs", *verb, *until)
+    assert (done.code, done.out) == (78, b"")
+    assert said in done.err
+    assert set(contents(bare.folder)) == {"ca.crt", "ca.key"}
 
 
 def test_keys_are_their_owners_alone(bare: Cli) -> None:
@@ -127,13 +205,15 @@ def test_a_client_needs_the_ca(bare: Cli) -> None:
         (["init", "--client", "\u202ex"], "U+202E"),
         (["init", "--host", "not a host"], "neither an IP address nor"),
         (["init", "--host", "ünï.example"], "punycode"),
+        (["init", "--host", "256.1.1.1"], "neither an IP address nor"),
+        (["server", "--host", "not a host"], "neither an IP address nor"),
         (["init", "--days", "0"], "range"),
     ],
 )
 def test_a_name_no_server_would_take_is_refused(bare: Cli, arguments: list[str], said: str) -> None:
     """Names are held to the server's rules when they are given out: 64, and nothing is made."""
     bare("certs", "init", "there")
-    done = bare("certs", *arguments, *(["--dir", "there"] if arguments[0] == "client" else []))
+    done = bare("certs", *arguments, *(["--dir", "there"] if arguments[0] != "init" else []))
     if "--" in arguments:
         done = bare("certs", "client", "--dir", "there", "--", "-x")
     assert done.code == 64

@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from jobby_cli.certificates import Authority
 from jobby_client import Credentials
 
 
@@ -117,18 +116,3 @@ def test_no_expiry_is_what_rfc_5280_calls_so(bare: Cli) -> None:
         assert end == datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
     files = [bare.folder / name for name in ("ca.cert", "client.cert", "client.key")]
     assert Credentials.from_files(*files).check().not_after.year == 9999
-
-
-def test_no_certificate_outlives_its_ca() -> None:
-    """A CA knows its end, so that nothing is signed beyond it."""
-    authority = Authority.make(10)
-    assert authority.not_after - datetime.now(UTC) > timedelta(days=3640)
-
-
-def test_a_client_cannot_outlive_the_ca(bare: Cli) -> None:
-    """Asking for more days than the CA has: 78, with its end."""
-    assert bare("certs", "init").code == 0
-    done = bare("certs", "client", "bob", "--days", "4000")
-    assert done.code == 78
-    assert "the CA itself ends at" in done.err
-    assert bare("certs", "client", "bob", "--no-expiry").code == 78

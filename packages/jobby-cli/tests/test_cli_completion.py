@@ -46,13 +46,16 @@ def test_the_shell_completes_recent_ids(jobby: Cli, shell: str) -> None:
     assert ids[0] not in "\n".join(completions(jobby, shell, "stop", ids[1][:12]))
 
 
-def test_completion_is_silent_when_it_cannot_know(bare: Cli, jobby: Cli) -> None:
+def test_completion_is_silent_when_it_cannot_know(jobby: Cli) -> None:
     """No certificate, a damaged list: nothing is offered, and the line isn't spoilt."""
     jobby.recent.parent.mkdir(parents=True)
     jobby.recent.write_text("damaged")
     assert completions(jobby, "bash", "status", "") == []
-    (bare.folder / "client.key").unlink()
-    assert completions(bare, "bash", "status", "") == []
+    jobby.recent.unlink()
+    job_id = jobby("start", "one").out.decode().split()[-1]
+    assert completions(jobby, "bash", "status", "") == [f"plain,{job_id}"]
+    (jobby.folder / "client.cert").unlink()
+    assert completions(jobby, "bash", "status", "") == []
 
 
 def test_the_completion_script_works_in_bash(jobby: Cli, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from cli_authority import Authority
 from cli_command import Cli
@@ -126,7 +127,7 @@ def test_ctrl_c_detaches_and_the_job_runs_on(jobby: Cli, peer: Peer) -> None:
         done = running.end()
     assert done.code == 130
     assert done.err == (
-        "jobby: detached, the job runs on; to come back: "
+        "jobby: detached, the job itself is left alone; to come back: "
         f"jobby --server {peer.address} output --type stderr {JOB}\n"
     )
     assert peer.servicer.ended.wait(DEADLINE_SECONDS)
@@ -151,7 +152,8 @@ main()
 
 
 @pytest.mark.parametrize(
-    ("name", "code", "said"), [("SIGINT", 130, "detached, the job runs on"), ("SIGTERM", 143, "")]
+    ("name", "code", "said"),
+    [("SIGINT", 130, "detached, the job itself is left alone"), ("SIGTERM", 143, "")],
 )
 def test_a_signal_is_heard_amid_grpcs_waiting(
     jobby: Cli, peer: Peer, name: str, code: int, said: str
@@ -287,6 +289,21 @@ def test_a_connection_that_comes_back_is_one_line_on_stderr(
     assert done.err == "jobby: connection lost after 1234 bytes; reconnecting …\n"
 
 
+def test_what_the_server_said_at_the_end_is_told(jobby: Cli, peer: Peer) -> None:
+    """A server that ends says what becomes of its jobs, which nobody else could tell then."""
+
+    def output(request: pb.GetJobOutputRequest, context: Any) -> Iterator[bytes]:
+        yield b"x" * 12
+        if not request.offset:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "its jobs end with it")
+
+    peer.servicer.on_output = output
+    done = jobby("output", JOB)
+    assert (done.code, done.out) == (0, b"x" * 12)
+    said = "jobby: connection lost after 12 bytes; reconnecting … (its jobs end with it)\n"
+    assert done.err == said
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_wait_for_a_server_at_once(
     jobby: Cli, ca: Authority, number: signal.Signals
@@ -302,7 +319,7 @@ def test_a_signal_ends_the_wait_for_a_server_at_once(
         running.send(number)
         done = running.end()
     assert (done.code, done.out) == (128 + number, b"x")
-    assert ("detached, the job runs on" in done.err) is (number is signal.SIGINT)
+    assert ("detached, the job itself is left alone" in done.err) is (number is signal.SIGINT)
 
 
 def test_a_reader_that_leaves_ends_the_wait_for_a_server(jobby: Cli, ca: Authority) -> None:

@@ -74,6 +74,7 @@ def test_an_empty_value_is_no_value_left_out(jobby: Cli, peer: Peer, option: str
         ('sever = "x:1"', "no setting 'sever'"),
         ("server = 1", "server has to be a string"),
         ("server = ", "not TOML"),
+        (f"server = {'[' * 10_000}", "not TOML"),
         ('server = "x"', "HOST:PORT"),
     ],
 )
@@ -85,6 +86,13 @@ def test_a_wrong_config_file_is_told(tmp_path: Path, content: str, said: str) ->
         load(NOTHING, str(path), {})
     assert str(path) in str(caught.value)
     assert caught.value.exit_code == 78
+
+
+def test_a_config_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """As some editors write it; a server takes it, too."""
+    path = tmp_path / "c.toml"
+    path.write_text('server = "file:1"', encoding="utf-8-sig")
+    assert str(load(NOTHING, str(path), {}).address) == "file:1"
 
 
 def test_a_config_file_that_was_named_has_to_be_there(tmp_path: Path) -> None:

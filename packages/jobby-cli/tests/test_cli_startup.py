@@ -48,6 +48,7 @@ PUBLIC_NAMES = {
         ["--version"],
         *([verb, "--help"] for verb in VERBS),
         ["certs", "init", "--help"],
+        ["certs", "server", "--help"],
         ["certs", "client", "--help"],
         ["completion", "bash"],
     ],
@@ -121,7 +122,8 @@ def test_the_public_names_of_the_client() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [[], *([verb] for verb in VERBS), ["certs", "init"], ["certs", "client"]]
+    "page",
+    [[], *([verb] for verb in VERBS), ["certs", "init"], ["certs", "client"], ["certs", "server"]],
 )
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
 def test_help_is_shown_in_any_encoding(bare: Cli, page: list[str], encoding: str) -> None:

@@ -1,7 +1,6 @@
 """Owns the forms of `jobby start`: what was typed becomes a command and its arguments. Pure."""
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Collection, Sequence
 
 DASHES_HINT = "put -- first if it belongs to your command: jobby start -- ls -la"
 
@@ -28,27 +27,31 @@ def command_line(words: Sequence[str], arg_options: Sequence[str]) -> tuple[str,
     return command, tuple(rest or arg_options)
 
 
-def refuse_misread(typed: Sequence[str]) -> None:
+def refuse_misread(typed: Sequence[str], valued: Collection[str]) -> None:
     """Refuses -a where it may be the command's own, as in `jobby start ls -al` or `ls -a -l`.
 
     Either would start `ls` with something else than was meant, and say nothing.
 
     Args:
         typed: all words after `start`.
+        valued: the other options whose value is the next word.
 
     Raises:
         ValueError: there is such a -a; the text says how jobby's own is written.
     """
-    before = typed[: typed.index("--") + 1] if "--" in typed else typed
-    for word in before:
-        if word.startswith("-a") and word != "-a":
-            raise ValueError(
-                f"{word} would be the argument {word[2:]!r} of the command, which is written "
-                f"--arg={word[2:]}"
-            )
-    for word, value in pairwise(before):
-        if word == "-a" and value.startswith("-") and value != "-":
-            raise ValueError(
-                f"-a {value} would be the argument {value!r} of the command, which is written "
-                f"--arg={value}"
-            )
+    words = iter(typed)
+    for word in words:
+        if word == "--":
+            return
+        if word == "-a":
+            value = next(words, "")
+            if value.startswith("-") and value != "-":
+                raise ValueError(_misread(f"-a {value}", value))
+        elif word.startswith("-a"):
+            raise ValueError(_misread(word, word[2:]))
+        elif word in valued:
+            next(words, "")
+
+
+def _misread(typed: str, value: str) -> str:
+    return f"{typed} would be the argument {value!r} of the command, which is written --arg={value}"

@@ -87,7 +87,7 @@ class Authority:
 
     @property
     def not_after(self) -> datetime:
-        """Its last valid moment; what it signs cannot outlive it."""
+        """Its last valid moment; what it signs should not outlive it."""
         return self._certificate.not_valid_after_utc
 
     @property
@@ -134,16 +134,24 @@ class Authority:
         until: datetime,
     ) -> Pair:
         key = ec.generate_private_key(ec.SECP256R1())
-        issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = (
             _builder(subject, self._certificate.subject, key.public_key(), until)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([purpose]), critical=True)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(issuer_key, critical=False)
+            .add_extension(self._key_identifier(), critical=False)
         )
         return _pair(builder.sign(self._key, hashes.SHA256()), key)
+
+    def _key_identifier(self) -> x509.AuthorityKeyIdentifier:
+        # By it OpenSSL finds the issuer. Another tool's CA may name its key as it likes (RFC 7093).
+        extensions = self._certificate.extensions
+        try:
+            named = extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        except x509.ExtensionNotFound:
+            return x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(named)
 
 
 def end_after(days: int) -> datetime:

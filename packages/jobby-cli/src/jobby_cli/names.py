@@ -57,7 +57,9 @@ def check_host(text: str) -> None:
         ipaddress.ip_address(text)
     except ValueError:
         labels = text.removesuffix(".").split(".")
-        if len(text) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        # No top-level domain is a number (RFC 1123, section 2.1): it is an address, mistyped.
+        wrong = labels[-1].isdigit() or not all(_LABEL.fullmatch(label) for label in labels)
+        if len(text) > 253 or wrong:
             raise ValueError(
                 "it is neither an IP address nor a host name (RFC 1123; others in punycode)"
             ) from None

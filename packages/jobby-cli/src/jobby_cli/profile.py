@@ -127,7 +127,7 @@ def _read_config(config: str | None, environment: Mapping[str, str]) -> Mapping[
     if named:
         start += f" (named by {'--config' if config else 'JOBBY_CONFIG'})"
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         # Nobody meant a file that isn't there, or is behind a HOME that is no folder of ours.
         if not named and not os.path.exists(path):
@@ -137,7 +137,8 @@ def _read_config(config: str | None, environment: Mapping[str, str]) -> Mapping[
             raise CommandError(text, EX_CONFIG) from error
         text = f"{start}: {error.strerror or error}; make it readable, or name another"
         raise CommandError(text, EX_CONFIG) from error
-    except ValueError as error:  # neither TOML nor UTF-8, or no path at all
+    # Neither TOML nor UTF-8, no path at all, or brackets a thousand deep.
+    except (ValueError, RecursionError) as error:
         raise CommandError(f"{start}: it is not TOML: {error}; correct it", EX_CONFIG) from error
     return {name: _from_file(start, path, name, value) for name, value in table.items()}
 

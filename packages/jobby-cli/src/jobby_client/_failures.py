@@ -200,6 +200,12 @@ class Failures:
             details = f"{details}; {seconds:g} seconds of reconnecting were in vain"
         return self.broken(details, received=received, position=position)
 
+    def lost(self, said: Said, *, received: int, position: int | None) -> BrokenStreamError:
+        """Returns what to tell of a break that is to be mended."""
+        error = self.broken(said.details, received=received, position=position)
+        error.said_by_server = None if said.no_answer else said.details
+        return error
+
     def broken(self, why: str, *, received: int, position: int | None) -> BrokenStreamError:
         """Returns the error for a stream that isn't whole."""
         again = "read it again" if position is None else f"read on from byte {position}"

@@ -108,6 +108,7 @@ class BrokenStreamError(UnavailableError):
     Attributes:
         bytes_received: how many bytes had arrived.
         position: the offset to read on from, or None if not even the first byte's was known.
+        said_by_server: its words, where it ended the stream itself and that is to be mended.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class BrokenStreamError(UnavailableError):
         super().__init__(action, cause, way_out)
         self.bytes_received = bytes_received
         self.position = position
+        self.said_by_server: str | None = None
 
 
 class StreamClosedError(JobbyClientError):

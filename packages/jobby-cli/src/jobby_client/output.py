@@ -150,7 +150,7 @@ class OutputStream(Iterator[bytes]):
                 self._failures.in_vain(said, seconds=tried, received=received, position=position)
             ) from error
         if heard and self._on_reconnect is not None:
-            self._on_reconnect(self._broken(said.details))
+            self._on_reconnect(self._failures.lost(said, received=received, position=position))
         self._closed.wait(seconds)
         self._check_open()
         self._progress = False

@@ -1,6 +1,7 @@
 """Owns `jobby certs`."""
 
 from collections.abc import Callable
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -73,18 +74,33 @@ def _file_options(command: _Command) -> _Command:
     )(command)
 
 
+def _host_option(command: _Command) -> _Command:
+    return click.option(
+        "--host",
+        "hosts",
+        metavar="NAME",
+        multiple=True,
+        callback=_checked(names.check_host),
+        help="A name or IP address that clients call the server by, besides localhost; repeatable.",
+    )(command)
+
+
+def _ca_option(command: _Command) -> _Command:
+    return click.option(
+        "--dir",
+        "folder",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        default=Path(),
+        help="Where the CA is, and where the files go.  [default: the working directory]",
+    )(command)
+
+
 @certs.command(
     short_help="Make a CA, a server and a client.",
     epilog="Example:  jobby certs init --host jobs.example.org ~/jobby-certs",
 )
-@click.option(
-    "--host",
-    "hosts",
-    metavar="NAME",
-    multiple=True,
-    callback=_checked(names.check_host),
-    help="A name or IP address that clients call the server by, besides localhost; repeatable.",
-)
+@_host_option
 @click.option(
     "--client",
     "client_name",
@@ -139,17 +155,32 @@ def init(
 
 
 @certs.command(
+    short_help="Make a server's certificate anew, or one more.",
+    epilog="Example:  jobby certs server --host jobs.example.org --dir ~/jobby-certs --force",
+)
+@_host_option
+@_ca_option
+@_file_options
+def server(folder: Path, hosts: tuple[str, ...], days: int, no_expiry: bool, force: bool) -> None:
+    """Make server.cert and server.key, signed by the CA in DIR.
+
+    To renew them before they run out, with --force, or for a further --host.
+    The clients' certificates stay as good as they are. A running server takes
+    the new ones when it is restarted.
+    """
+    new_files.check_free(folder, ["server.cert", "server.key"], replace=force)
+    _require_cryptography()
+    authority, until = _signer(folder, days, no_expiry=no_expiry)
+    files = _leaf_files("server", authority.server(hosts, until))
+    new_files.write(folder, files, replace=force)
+    write_line(f"Made in {printable(str(folder.absolute()))}: {' and '.join(files)}")
+
+
+@certs.command(
     short_help="Make one more client.",
     epilog="Example:  jobby certs client alice --org 'Example Inc' --unit ops",
 )
-@click.option(
-    "--dir",
-    "folder",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    default=Path(),
-    help="Where the CA is, and where the files go.  [default: the working directory]",
-)
+@_ca_option
 @_subject_options
 @_file_options
 @click.argument("name", callback=_checked(names.check_client_name))
@@ -169,13 +200,7 @@ def client(
     """
     new_files.check_free(folder, [f"{name}.cert", f"{name}.key"], replace=force)
     _require_cryptography()
-    from jobby_cli.certificates import NO_EXPIRY, end_after
-
-    authority = _load_authority(folder)
-    until = NO_EXPIRY if no_expiry else end_after(days)
-    if until > authority.not_after:
-        text = f"cannot sign for so long: the CA itself ends at {authority.not_after}; give --days"
-        raise CommandError(text, EX_CONFIG)
+    authority, until = _signer(folder, days, no_expiry=no_expiry)
     files = _leaf_files(name, authority.client(name, orgs, units, until))
     new_files.write(folder, files, replace=force)
     write_line(f"Made in {printable(str(folder.absolute()))}: {' and '.join(files)}")
@@ -188,6 +213,23 @@ def _require_cryptography() -> None:
             "pip install 'jobby-cli[certs]'",
             EX_CONFIG,
         )
+
+
+def _signer(folder: Path, days: int, *, no_expiry: bool) -> "tuple[Authority, datetime]":
+    """Returns the CA in a folder, and when what it signs for so many days runs out."""
+    from jobby_cli.certificates import NO_EXPIRY, end_after
+
+    authority = _load_authority(folder)
+    until = NO_EXPIRY if no_expiry else end_after(days)
+    if authority.not_after < end_after(1):
+        text = (
+            f"cannot sign: the CA ends at {authority.not_after}; make a new one in another folder"
+        )
+        raise CommandError(text, EX_CONFIG)
+    if until > authority.not_after:
+        text = f"cannot sign for so long: the CA itself ends at {authority.not_after}; give --days"
+        raise CommandError(text, EX_CONFIG)
+    return authority, until
 
 
 def _load_authority(folder: Path) -> "Authority":

@@ -66,7 +66,7 @@ def output(
 ) -> None:
     """Print a job's output from its beginning, as it comes, until the job ends.
 
-    The bytes pass through untouched. Ctrl-c detaches, and the job runs on;
+    The bytes pass through untouched. Ctrl-c detaches, and leaves the job alone;
     so does a reader that leaves, as in `| head`, which is no failure: exit
     code 0. Any other exit code than 0 means that the output isn't complete.
 
@@ -87,7 +87,7 @@ def output(
     except KeyboardInterrupt:
         again = shlex.join(_again(session, job_id, stream))
         raise CommandError(
-            f"detached, the job runs on; to come back: {again}", EX_INTERRUPTED
+            f"detached, the job itself is left alone; to come back: {again}", EX_INTERRUPTED
         ) from None
 
 
@@ -127,7 +127,8 @@ def _copy(session: Session, job_id: uuid.UUID, wanted: _Wanted) -> None:
 
 
 def _say_lost(error: BrokenStreamError) -> None:
-    say(f"connection lost after {error.bytes_received} bytes; reconnecting …")
+    why = f" ({error.said_by_server})" if error.said_by_server else ""
+    say(f"connection lost after {error.bytes_received} bytes; reconnecting …{why}")
 
 
 def _again(session: Session, job_id: uuid.UUID, stream: str) -> list[str]:

@@ -7,6 +7,7 @@ import uuid
 
 import click
 
+from jobby_cli import interruption
 from jobby_cli.arguments import command_line, refuse_misread
 from jobby_cli.failures import EX_INTERRUPTED, EX_UNAVAILABLE, CommandError
 from jobby_cli.options import read_by
@@ -20,10 +21,14 @@ class _Start(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:  # the shell's completion asks about half a line
             try:
-                refuse_misread(args)
+                refuse_misread(args, self._valued())
             except ValueError as error:
                 raise click.BadOptionUsage("-a", str(error), ctx) from error
         return super().parse_args(ctx, args)
+
+    def _valued(self) -> list[str]:
+        options = [option for option in self.params if isinstance(option, click.Option)]
+        return [name for option in options if not option.is_flag for name in option.opts]
 
 
 @click.command(
@@ -96,13 +101,14 @@ def start(
     again = f"with --request-id {shlex.quote(request_id)} the same command starts no second one"
     with session.connect() as client:
         try:
-            job_id = client.start(
-                command,
-                args,
-                max_output_bytes=max_output,
-                timeout_seconds=timeout,
-                request_id=os.fsencode(request_id),
-            )
+            with interruption.kept():
+                job_id = client.start(
+                    command,
+                    args,
+                    max_output_bytes=max_output,
+                    timeout_seconds=timeout,
+                    request_id=os.fsencode(request_id),
+                )
         except UnknownStartError as error:
             text = f"cannot {error.action}: {error.cause}; the job may have been started; {again}"
             raise CommandError(text, EX_UNAVAILABLE) from None

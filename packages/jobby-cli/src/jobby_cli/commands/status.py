@@ -34,8 +34,8 @@ def status(session: Session, job: str | None, as_json: bool) -> None:
     """Show whether a job is RUNNING, COMPLETED (with its exit code) or STOPPED.
 
     A reason follows where that doesn't say it: TIMED_OUT, OUTPUT_LIMIT,
-    DISK_FULL or LOST. --json has all that is known: times, sizes
-    of the outputs, CPU time, who stopped it.
+    DISK_FULL, LOST, or STOPPED if the server did that as it ended. --json has
+    all that is known: times, sizes of the outputs, CPU time, who stopped it.
 
     ID may be the beginning of the id of a job that you started from this
     machine; without ID, it is the last one that you started. The exit code of
