@@ -160,7 +160,7 @@ def _say_samples(bound: Address) -> None:
 
 
 def _exit_hard(jobs: int) -> None:
-    """Leaves without waiting for threads that wait for jobs which cannot die."""
+    """Leaves without waiting for what hangs: a thread in the kernel, or a job that cannot die."""
     _log.error(
         "leaving, though something hangs: a disk, or a job of %d that cannot be killed; "
         "look for processes in state D with ps",

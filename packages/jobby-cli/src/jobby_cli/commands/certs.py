@@ -1,7 +1,6 @@
 """Owns `jobby certs`."""
 
 from collections.abc import Callable
-from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +14,8 @@ from jobby_cli.printable import printable
 from jobby_cli.stdout import write_line
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from jobby_cli.certificates import Authority, Pair
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -168,12 +169,11 @@ def server(folder: Path, hosts: tuple[str, ...], days: int, no_expiry: bool, for
     The clients' certificates stay as good as they are. A running server takes
     the new ones when it is restarted.
     """
-    new_files.check_free(folder, ["server.cert", "server.key"], replace=force)
-    _require_cryptography()
-    authority, until = _signer(folder, days, no_expiry=no_expiry)
-    files = _leaf_files("server", authority.server(hosts, until))
-    new_files.write(folder, files, replace=force)
-    write_line(f"Made in {printable(str(folder.absolute()))}: {' and '.join(files)}")
+
+    def sign(authority: "Authority", until: "datetime") -> "Pair":
+        return authority.server(hosts, until)
+
+    _add("server", folder, sign, days=days, no_expiry=no_expiry, force=force)
 
 
 @certs.command(
@@ -198,10 +198,27 @@ def client(
     A job belongs to the subject of the certificate that started it: O, OU and
     CN together. A new certificate with the same subject is the same user.
     """
+
+    def sign(authority: "Authority", until: "datetime") -> "Pair":
+        return authority.client(name, orgs, units, until)
+
+    _add(name, folder, sign, days=days, no_expiry=no_expiry, force=force)
+
+
+def _add(
+    name: str,
+    folder: Path,
+    sign: "Callable[[Authority, datetime], Pair]",
+    *,
+    days: int,
+    no_expiry: bool,
+    force: bool,
+) -> None:
+    """Writes what the CA in a folder signs, beside it."""
     new_files.check_free(folder, [f"{name}.cert", f"{name}.key"], replace=force)
     _require_cryptography()
     authority, until = _signer(folder, days, no_expiry=no_expiry)
-    files = _leaf_files(name, authority.client(name, orgs, units, until))
+    files = _leaf_files(name, sign(authority, until))
     new_files.write(folder, files, replace=force)
     write_line(f"Made in {printable(str(folder.absolute()))}: {' and '.join(files)}")
 
