@@ -105,7 +105,7 @@ def test_what_is_started_meanwhile_ends_too(begin: Begin, connect: Connect, tmp_
 
 # The server, but for how long it waits for calls under way: nobody would wait so long.
 PATIENT = """
-import dataclasses, sys
+import sys
 from jobby_server import limits
 limits.Limits.__init__.__kwdefaults__["drain_seconds"] = 1_000_000
 from jobby_server.entry import main
@@ -161,3 +161,20 @@ def test_a_second_signal_hurries(
             server.program.stderr.until("killing 1 running jobs")
         assert server.program.wait() == 0
     assert stopping.code() is not grpc.StatusCode.OK
+
+
+def test_named_outputs_are_kept(begin: Begin, connect: Connect, tmp_path: Path) -> None:
+    """What was written into --output-dir is there after the end; an empty server leaves nothing."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    server = begin("--output-dir", str(kept))
+    caller = connect(server.address)
+    job = caller.start("echo", "hello")
+    caller.ended(job)
+    idle = begin("--output-dir", str(kept))
+    for each in (server, idle):
+        each.terminate()
+        assert each.program.wait() == 0
+        assert left_in(each.folder) == []
+    assert list(kept.iterdir()) == [server.spool]
+    assert (server.spool / calls.as_text(job) / "stdout").read_text() == "hello\n"
