@@ -59,8 +59,8 @@ def split(arguments: list[str]) -> dict[Suite, list[str]]:
 
 def run(suite: Suite, arguments: list[str], report: Path) -> pytest.ExitCode | int:
     """Run one suite; pytest writes to the terminal, and its counts to `report`."""
-    # A file's tests stay together: they share its server.
-    parallel = ("-n", str(min(os.cpu_count() or 1, 4)), "--dist", "loadfile")
+    # One more than there are processors: some tests wait. A file's tests share its server.
+    parallel = ("-n", str(min((os.cpu_count() or 1) + 1, 4)), "--dist", "loadfile")
     command = [*suite.python, "-m", "pytest", *parallel, f"--junit-xml={report}", *arguments]
     return subprocess.run(command, cwd=ROOT, check=False).returncode  # the caller judges it
 
