@@ -3,6 +3,7 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -114,6 +115,27 @@ def test_an_output_that_was_cut_before_anybody_read_it_is_data_loss(
             assert (code, "truncated to 2 bytes" in text) == (CODE.DATA_LOSS, True)
             assert await second.alice.read(job, pb.OUTPUT_TYPE_STDERR) == b"123"
             assert (await second.status(job)).exit_code == 0
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("beginning", [{}, {"follow": False}, {"tail_lines": 1}])
+def test_a_cut_output_is_data_loss_whatever_else_is_damaged(
+    ca: Authority, state_dir: Path, beginning: dict[str, Any]
+) -> None:
+    """Its length is known from the journal where the outcome in its folder is gone, too."""
+
+    async def scenario() -> None:
+        async with once(ca, state_dir) as first:
+            job = await first.alice.run_job("sh", "-c", "printf 12345; printf 123 >&2")
+            await first.alice.wait(job)
+            await until(lambda: first.running.server.store.ended_count)
+        (folder(state_dir, job) / "outcome").unlink()
+        os.truncate(folder(state_dir, job) / "stdout", 2)
+        async with once(ca, state_dir) as second:
+            code, text = await refused(second.alice.follow(job, **beginning))
+            assert (code, "had 5 bytes when" in text) == (CODE.DATA_LOSS, True)
+            assert await second.alice.read(job, pb.OUTPUT_TYPE_STDERR) == b"123"
 
     run(scenario())
 

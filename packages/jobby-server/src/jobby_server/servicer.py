@@ -132,7 +132,7 @@ class JobbyServicer:
             job = await self._job(found)
             # Of a job that had ended, what the journal says, as for its status: the outcome in
             # its folder may have been damaged since.
-            known = found.status if isinstance(found, Row) else None
+            known = found if isinstance(found, Row) else None
             give_back = self._slots.take(caller().owner)
             # Not when this method ends: gRPC holds the last chunk until the client has taken it.
             context.add_done_callback(lambda _: give_back())  # type: ignore[arg-type]  # any callable

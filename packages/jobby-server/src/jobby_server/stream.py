@@ -8,10 +8,11 @@ from typing import Any, Final, Protocol
 
 import grpc
 
-from jobby_core import Job, OutputFollower, State, Status
+from jobby_core import Job, OutputFollower, State, Stream
 from jobby_server import tail, wire
 from jobby_server.identity import Owner
 from jobby_server.refusal import RefusedError
+from jobby_server.row import Row
 from jobby_server.wire import OutputWanted
 
 DIGEST_BYTES: Final = 131_072
@@ -51,7 +52,7 @@ class Sink(Protocol):
 
 
 async def send(
-    job: Job, wanted: OutputWanted, sink: Sink, *, known: Status | None = None, stall_seconds: float
+    job: Job, wanted: OutputWanted, sink: Sink, *, known: Row | None = None, stall_seconds: float
 ) -> None:
     """Sends a job's output, and its end only when it is complete.
 
@@ -63,11 +64,12 @@ async def send(
         job: the job.
         wanted: what of it.
         sink: the way to the client.
-        known: how the job ended, where that is known otherwise; None asks the job.
+        known: what is kept of a job that has ended; None asks the job.
         stall_seconds: how long one message may wait for the reader.
 
     Raises:
-        RefusedError: there is no such offset, or the reader took nothing for `stall_seconds`.
+        RefusedError: there is no such offset, the output is shorter than it is known to have
+            been, or the reader took nothing for `stall_seconds`.
         JobbyError: the output cannot be read.
     """
 
@@ -84,7 +86,7 @@ async def send(
 
     # Before the first look: of a job that ends while what it had written until then is sent,
     # that is not the whole.
-    status = known or job.status()
+    status = known.status if known else job.status()
     async with job.follow(wanted.stream, wait=wanted.follow) as follower:
         start = await _start(follower, wanted)
         # At once, though the job may be silent for hours: the client knows that it is heard.
@@ -98,11 +100,18 @@ async def send(
         if wanted.follow and known is None:
             status = job.status()
         total = follower.offset
+        # The job's own folder tells it no more where its outcome was damaged, too.
+        if known and total < (kept := _kept_bytes(known, wanted.stream)):
+            raise wire.truncated(total, kept)
         digest = b""
         if status.state is not State.RUNNING and total <= DIGEST_BYTES:
             # Of what is in the file, not of what was sent: the client compares the two.
             digest = sha256(await follower.read_at(total, 0)).digest()
         await write(wire.encode_end(status, total, digest))
+
+
+def _kept_bytes(known: Row, stream: Stream) -> int:
+    return known.stdout_bytes if stream is Stream.STDOUT else known.stderr_bytes
 
 
 async def _start(follower: OutputFollower, wanted: OutputWanted) -> int:

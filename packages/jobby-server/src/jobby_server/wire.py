@@ -141,6 +141,15 @@ def out_of_range(offset: int, size: int) -> RefusedError:
     )
 
 
+def truncated(size: int, kept: int) -> RefusedError:
+    """Returns how the stream of an output ends that has become shorter since its job ended."""
+    return RefusedError(
+        grpc.StatusCode.DATA_LOSS,
+        f"the job's output cannot be read: it was truncated to {size} bytes, so output is lost; "
+        f"leave it alone: it had {kept} bytes when the job ended",
+    )
+
+
 def status_response(
     status: Status, *, stopped_by: str = "", stdout_bytes: int, stderr_bytes: int
 ) -> jobby_pb2.GetStatusResponse:
