@@ -230,35 +230,38 @@ def test_the_issuer_is_found_for_each_type_of_ca_key(key: ec.EllipticCurvePrivat
 
 def test_a_ca_that_is_renewed_with_its_key_keeps_its_owners() -> None:
     """The label is the CA's key: an old and a new certificate of it may lie in one bundle."""
+    alice = issued("alice")
     soon = datetime.now(UTC) + timedelta(days=1)
     old = Authority.create("Jobby test CA", key=CA.key, not_after=soon)
-    both = Authorities(old.pem + CA.pem).identify(issued("alice"))
-    assert both == AUTHORITIES.identify(issued("alice"))
-    assert Authorities(old.pem).identify(issued("alice")).not_after < soon
+    both = Authorities(old.pem + CA.pem).identify(alice)
+    assert both == AUTHORITIES.identify(alice)
+    assert Authorities(old.pem).identify(alice).not_after < soon
 
 
 def test_a_ca_certificate_ahead_of_its_date_shuts_nobody_out() -> None:
     """It may be staged: until it begins, the one before it counts, and then it takes over."""
+    alice = issued("alice")
     later = datetime.now(UTC) + timedelta(days=1)
     soon = datetime.now(UTC) + timedelta(days=2)
     old = Authority.create("Jobby test CA", key=CA.key, not_after=soon)
     staged = Authority.create("Jobby test CA", key=CA.key, not_before=later)
     for bundle in (old.pem + staged.pem, staged.pem + old.pem):
-        found = Authorities(bundle).identify(issued("alice"))
+        found = Authorities(bundle).identify(alice)
         found.check_validity(datetime.now(UTC))
-        before = Authorities(old.pem).identify(issued("alice"))
-        after = Authorities(staged.pem).identify(issued("alice"))
+        before = Authorities(old.pem).identify(alice)
+        after = Authorities(staged.pem).identify(alice)
         assert found.owner == before.owner == after.owner
         assert (found.not_before, found.not_after) == (before.not_before, after.not_after)
 
 
 def test_between_two_certificates_of_a_ca_nobody_is_let_in() -> None:
     """One that begins only after the one before it has ended does not take over."""
+    alice = issued("alice")
     soon, later = (datetime.now(UTC) + timedelta(days=days) for days in (1, 2))
     old = Authority.create("Jobby test CA", key=CA.key, not_after=soon)
     staged = Authority.create("Jobby test CA", key=CA.key, not_before=later)
-    found = Authorities(old.pem + staged.pem).identify(issued("alice"))
-    assert found == Authorities(old.pem).identify(issued("alice"))
+    found = Authorities(old.pem + staged.pem).identify(alice)
+    assert found == Authorities(old.pem).identify(alice)
 
 
 def test_an_intermediate_in_the_bundle_is_a_ca_of_its_own() -> None:
