@@ -98,8 +98,7 @@ def end_of(total_bytes: int, **fields: Any) -> pb.GetJobOutputResponse:
         total_bytes=total_bytes,
         status=pb.STATUS_COMPLETE,
         exit_code=0,
-        reason=pb.END_REASON_EXITED,
-        **fields,
+        **{"reason": pb.END_REASON_EXITED, **fields},
     )
     return pb.GetJobOutputResponse(offset=total_bytes, end=end)
 

@@ -58,6 +58,7 @@ def test_a_servers_certificate_is_renewed(bare: Cli) -> None:
     assert contents(bare.folder) == before
     done = bare("certs", "server", "--host", "jobs.example.org", "--force")
     assert (done.code, done.err) == (0, "")
+    assert done.out.decode().endswith(", for localhost, 127.0.0.1, ::1, jobs.example.org\n")
     after = contents(bare.folder)
     assert {name for name in MADE if after[name] != before[name]} == {"server.cert", "server.key"}
     names = x509.load_pem_x509_certificate(after["server.cert"]).extensions
@@ -248,11 +249,21 @@ def test_without_cryptography_the_way_out_is_named(bare: Cli, tmp_path: Path) ->
         (site / source.name).symlink_to(source)
     program = f"import sys; sys.path.insert(0, {str(site)!r})\nfrom jobby_cli.main import main\n"
     # -S: no site-packages, so nothing that isn't linked is there.
-    done = bare("certs", "init", python=("-S", "-c", program + "sys.exit(main())"))
-    assert done.code == 78
-    assert "pip install 'jobby-cli[certs]'" in done.err
+    for verb in (("init",), ("server",), ("client", "bob")):
+        done = bare("certs", *verb, python=("-S", "-c", program + "sys.exit(main())"))
+        assert done.code == 78
+        assert "pip install 'jobby-cli[certs]'" in done.err
     assert bare("--help", python=("-S", "-c", program + "sys.exit(main())")).code == 0
     assert contents(bare.folder) == {}
+
+
+def test_a_ca_key_that_others_may_read_is_told(bare: Cli) -> None:
+    """Whoever has it can be anybody."""
+    assert bare("certs", "init").code == 0
+    (bare.folder / "ca.key").chmod(0o644)
+    done = bare("certs", "client", "bob")
+    assert (done.code, done.err.count("\n")) == (0, 1)
+    assert "others may read or change ca.key (mode 0644)" in done.err
 
 
 @pytest.mark.parametrize("spoil", ["certificate", "key", "other", "leaf"])
@@ -261,8 +272,8 @@ def test_a_ca_that_cannot_be_one_is_told(spoil: str) -> None:
     pair, other = Authority.make(1).pair, Authority.make(1).pair
     leaf = Authority.load(pair).client("x", (), (), end_after(1))
     broken, said = {
-        "certificate": (Pair(b"junk", pair.key), "certificate cannot be read"),
-        "key": (Pair(pair.certificate, b"junk"), "key cannot be read"),
+        "certificate": (Pair(b"junk", pair.key), "certificate is none in PEM"),
+        "key": (Pair(pair.certificate, b"junk"), "no private key in PEM"),
         "other": (Pair(pair.certificate, other.key), "don't belong together"),
         "leaf": (leaf, "not a CA's"),
     }[spoil]

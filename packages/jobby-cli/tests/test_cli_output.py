@@ -14,7 +14,7 @@ import grpc
 import pytest
 from cli_authority import Authority
 from cli_command import Cli
-from cli_peer import Peer, serving, when_over
+from cli_peer import Peer, end_of, serving, when_over
 from cli_relay import Relay
 from cli_waiting import DEADLINE_SECONDS
 
@@ -359,6 +359,21 @@ def test_no_end_is_no_success(jobby: Cli, peer: Peer) -> None:
     done = jobby("output", JOB)
     assert (done.code, done.out) == (69, b"some")
     assert "it has no end" in done.err
+
+
+@pytest.mark.parametrize("reason", pb.EndReason.values())
+def test_output_that_a_full_disk_may_have_cost_is_no_success(
+    jobby: Cli, peer: Peer, reason: pb.EndReason.ValueType
+) -> None:
+    """What there is comes first. No other end of a job makes its output less than whole."""
+    end = end_of(4, reason=reason, sha256=sha256(b"some").digest())
+    peer.servicer.on_output = lambda request, context: [b"some", end]
+    done = jobby("output", JOB)
+    assert done.out == b"some"
+    if reason == pb.END_REASON_DISK_FULL:
+        assert (done.code, "output may be missing; free space" in done.err) == (74, True)
+    else:
+        assert (done.code, done.err) == (0, "")
 
 
 def test_a_reader_that_stands_still_costs_no_memory(jobby: Cli, peer: Peer) -> None:

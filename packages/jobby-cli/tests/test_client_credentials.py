@@ -213,6 +213,16 @@ def test_a_key_open_to_others_is_refused(ca: Authority, tmp_path: Path, mode: in
         Credentials.from_files(*write(tmp_path, ca, mode))
 
 
+def test_a_file_without_end_is_told(ca: Authority, tmp_path: Path) -> None:
+    """As a device, or the image of a disk: it is not read until the memory is full."""
+    files = write(tmp_path, ca)
+    for role in range(3):
+        given = [*files]
+        given[role] = Path("/dev/zero")
+        with pytest.raises(CredentialsError, match="/dev/zero: it has more than 8388608 bytes; "):
+            Credentials.from_files(*given)
+
+
 def test_nothing_of_a_key_is_shown(ca: Authority) -> None:
     """A repr, which ends up in logs, holds no key."""
     credentials = ca.credentials()

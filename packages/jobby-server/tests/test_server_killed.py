@@ -249,16 +249,22 @@ needs_mounts = pytest.mark.skipif(
 
 
 @needs_mounts
-def test_a_read_only_state_folder_is_refused_by_name(files: Files, state_dir: Path) -> None:
+@pytest.mark.parametrize(
+    ("option", "action"),
+    [("--state-dir", "keep the jobs' state in"), ("--output-dir", "keep output in")],
+)
+def test_a_read_only_folder_is_refused_by_name(
+    files: Files, state_dir: Path, option: str, action: str
+) -> None:
     """At the start, in words, and not at the first job."""
     (state_dir / "jobs").mkdir(parents=True, mode=0o700)
     state_dir.chmod(0o700)
     script = 'mount --bind "$0" "$0"; mount -o remount,bind,ro "$0"; exec "$@"'
     code, said = failing(
-        files, *ANY_PORT, "--state-dir", str(state_dir), wrapper=unshared(script, state_dir)
+        files, *ANY_PORT, option, str(state_dir), wrapper=unshared(script, state_dir)
     )
     assert code == 78
-    assert f"cannot keep the jobs' state in {state_dir}: it is read-only; " in said
+    assert f"cannot {action} {state_dir}: it is read-only; " in said
     assert said.count("\n") == 1
 
 

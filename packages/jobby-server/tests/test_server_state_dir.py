@@ -48,6 +48,14 @@ def test_without_a_temporary_folder_the_way_out_is_named(monkeypatch: pytest.Mon
         StateDir.temporary(None)
 
 
+def test_a_place_that_is_not_there_is_told_with_the_way_out(tmp_path: Path) -> None:
+    """A typing error would make a folder that nobody finds."""
+    for make in (StateDir.temporary, lambda path: StateDir.named(path / "inside")):
+        with pytest.raises(ConfigError, match=r"there is no such folder \(make it first\)"):
+            make(tmp_path / "nowhere")
+    assert os.listdir(tmp_path) == []
+
+
 def test_in_the_temporary_folder_output_goes_with_the_server() -> None:
     """Nobody named a place, so nobody will look for it there."""
     spool = StateDir.temporary(None)

@@ -70,7 +70,7 @@ class Authority:
         try:
             certificate = x509.load_pem_x509_certificate(pair.certificate)
         except ValueError:
-            raise ValueError("its certificate cannot be read") from None
+            raise ValueError("its certificate is none in PEM form") from None
         if not _is_ca(certificate):
             raise ValueError("its certificate is not a CA's")
         try:
@@ -78,7 +78,7 @@ class Authority:
         except TypeError:
             raise ValueError("its key has a password") from None
         except (ValueError, UnsupportedAlgorithm):
-            raise ValueError("its key cannot be read") from None
+            raise ValueError("its key is no private key in PEM form") from None
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ValueError("its key is not one of those that `jobby certs init` makes")
         if key.public_key() != certificate.public_key():

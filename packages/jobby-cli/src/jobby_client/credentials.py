@@ -23,6 +23,8 @@ from jobby_client.samples import SAMPLE_SHA256
 
 _WHAT: Final = {"ca": "the CA certificates", "cert": "the client certificate", "key": "its key"}
 _MAKE: Final = "make certificates with `jobby certs init`, or name another file"
+_MOST_BYTES: Final = 8 << 20
+"""How long a file may be: a bundle of all public CAs has a quarter of a mebibyte."""
 _RENEW: Final = "get a new certificate with the same name from whoever runs the CA"
 
 
@@ -201,7 +203,10 @@ def _read(role: str, path: Path) -> tuple[bytes, os.stat_result]:
     way_out = _MAKE
     try:
         with path.open("rb") as file:
-            return file.read(), os.fstat(file.fileno())
+            content = file.read(_MOST_BYTES + 1)  # a device has no end
+            if len(content) > _MOST_BYTES:
+                raise ValueError(f"it has more than {_MOST_BYTES} bytes")
+            return content, os.fstat(file.fileno())
     except FileNotFoundError:
         cause = "there is no such file"
     except PermissionError:

@@ -208,7 +208,10 @@ def _check_parent(where: Path, action: str, option: str) -> None:
     try:
         found = where.stat()
     except OSError as error:
-        raise _unusable(action, where, error.strerror or str(error), option) from error
+        cause = error.strerror or str(error)
+        if error.errno == errno.ENOENT:
+            cause = "there is no such folder (make it first)"
+        raise _unusable(action, where, cause, option) from error
     if not stat.S_ISDIR(found.st_mode):
         raise _unusable(action, where, "it is not a folder", option)
     if found.st_uid not in (0, os.geteuid()):
@@ -243,6 +246,8 @@ def _check_private(path: Path, action: str, option: str) -> None:
 
 
 def _check_writable(where: Path, action: str, option: str) -> None:
+    if os.statvfs(where).f_flag & os.ST_RDONLY:
+        raise _unusable(action, where, "it is read-only", option)
     if not os.access(where, os.W_OK | os.X_OK):
         raise _unusable(action, where, "this user may not write to it", option)
 

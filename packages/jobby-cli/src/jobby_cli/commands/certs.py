@@ -1,5 +1,6 @@
 """Owns `jobby certs`."""
 
+import stat
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from jobby_cli import names, new_files
-from jobby_cli.failures import EX_CONFIG, CommandError
+from jobby_cli.failures import EX_CONFIG, CommandError, say
 from jobby_cli.new_files import NewFile
 from jobby_cli.printable import printable
 from jobby_cli.stdout import write_line
@@ -166,14 +167,18 @@ def server(folder: Path, hosts: tuple[str, ...], days: int, no_expiry: bool, for
     """Make server.cert and server.key, signed by the CA in DIR.
 
     To renew them before they run out, with --force, or for a further --host.
-    The clients' certificates stay as good as they are. A running server takes
-    the new ones when it is restarted.
+    It is for the names that are given now, whatever it was for before. The
+    clients' certificates stay as good as they are. A running server takes the
+    new ones when it is restarted.
     """
 
     def sign(authority: "Authority", until: "datetime") -> "Pair":
         return authority.server(hosts, until)
 
-    _add("server", folder, sign, days=days, no_expiry=no_expiry, force=force)
+    made = _add("server", folder, sign, days=days, no_expiry=no_expiry, force=force)
+    from jobby_cli.certificates import LOCAL_HOSTS
+
+    write_line(f"{made}, for {', '.join((*LOCAL_HOSTS, *hosts))}")
 
 
 @certs.command(
@@ -202,7 +207,7 @@ def client(
     def sign(authority: "Authority", until: "datetime") -> "Pair":
         return authority.client(name, orgs, units, until)
 
-    _add(name, folder, sign, days=days, no_expiry=no_expiry, force=force)
+    write_line(_add(name, folder, sign, days=days, no_expiry=no_expiry, force=force))
 
 
 def _add(
@@ -213,14 +218,14 @@ def _add(
     days: int,
     no_expiry: bool,
     force: bool,
-) -> None:
-    """Writes what the CA in a folder signs, beside it."""
+) -> str:
+    """Writes what the CA in a folder signs, beside it; returns what to say of it."""
     new_files.check_free(folder, [f"{name}.cert", f"{name}.key"], replace=force)
     _require_cryptography()
     authority, until = _signer(folder, days, no_expiry=no_expiry)
     files = _leaf_files(name, sign(authority, until))
     new_files.write(folder, files, replace=force)
-    write_line(f"Made in {printable(str(folder.absolute()))}: {' and '.join(files)}")
+    return f"Made in {printable(str(folder.absolute()))}: {' and '.join(files)}"
 
 
 def _require_cryptography() -> None:
@@ -244,7 +249,8 @@ def _signer(folder: Path, days: int, *, no_expiry: bool) -> "tuple[Authority, da
         )
         raise CommandError(text, EX_CONFIG)
     if until > authority.not_after:
-        text = f"cannot sign for so long: the CA itself ends at {authority.not_after}; give --days"
+        way_out = "leave out --no-expiry" if no_expiry else "give fewer --days"
+        text = f"cannot sign for so long: the CA itself ends at {authority.not_after}; {way_out}"
         raise CommandError(text, EX_CONFIG)
     return authority, until
 
@@ -253,10 +259,10 @@ def _load_authority(folder: Path) -> "Authority":
     from jobby_cli.certificates import Authority, Pair
 
     names = [name for name in _CA_NAMES if (folder / name).exists()] or list(_CA_NAMES)
+    key = folder / "ca.key"
     try:
-        return Authority.load(
-            Pair((folder / names[0]).read_bytes(), (folder / "ca.key").read_bytes())
-        )
+        authority = Authority.load(Pair((folder / names[0]).read_bytes(), key.read_bytes()))
+        mode = stat.S_IMODE(key.stat().st_mode)
     except OSError as error:
         text = (
             f"cannot read the CA's {error.filename}: {error.strerror or error}; name its folder "
@@ -266,6 +272,12 @@ def _load_authority(folder: Path) -> "Authority":
     except ValueError as error:
         text = f"cannot use the CA in {folder.absolute()}: {error}; name another folder with --dir"
         raise CommandError(text, EX_CONFIG) from error
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        say(
+            f"warning: others may read or change {key} (mode {mode:04o}), and whoever has it can "
+            "be any client: chmod 600 it"
+        )
+    return authority
 
 
 def _leaf_files(name: str, pair: "Pair") -> dict[str, NewFile]:

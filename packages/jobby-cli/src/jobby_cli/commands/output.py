@@ -9,11 +9,12 @@ import click
 
 from jobby_cli import interruption, stdout
 from jobby_cli.completion import complete_job
-from jobby_cli.failures import EX_INTERRUPTED, CommandError, say
+from jobby_cli.failures import EX_INTERRUPTED, EX_IO, CommandError, say
 from jobby_cli.options import read_by
 from jobby_cli.quantities import seconds
 from jobby_cli.session import Session
 from jobby_client.errors import BrokenStreamError, StreamClosedError
+from jobby_client.status import Reason
 
 
 @click.command(
@@ -124,6 +125,13 @@ def _copy(session: Session, job_id: uuid.UUID, wanted: _Wanted) -> None:
             if not watch.gone:
                 raise
             raise stdout.ReaderGoneError from None
+        # All that the server has; what the disk took no more, the job may have lost.
+        if chunks.end is not None and chunks.end.reason is Reason.DISK_FULL:
+            text = (
+                "the disk with the job's output was full, so output may be missing; "
+                "free space on the server, and start it again"
+            )
+            raise CommandError(text, EX_IO)
 
 
 def _say_lost(error: BrokenStreamError) -> None:

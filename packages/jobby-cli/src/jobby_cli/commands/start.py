@@ -51,7 +51,8 @@ Examples:  jobby start -- sh -c 'make all && echo done'
     "--max-output",
     metavar="SIZE",
     callback=read_by(size),
-    help="Stop it when its outputs together exceed this: 4096, 64K, 10M, 1G.  [default: no limit]",
+    help="Stop it once its outputs together exceed this: 4096, 64K, 10M, 1G. It may write some "
+    "more before it is dead, and that is kept.  [default: no limit]",
 )
 @click.option(
     "--timeout",
